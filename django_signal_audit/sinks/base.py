@@ -1,0 +1,78 @@
+"""The contract of a sink.
+
+A sink of your own is one file with one class that derives from ``Sink`` and implements
+``emit``. Options are the keyword arguments of ``__init__`` after ``config``; an option
+that the signature does not know is a system check error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+
+    from django_signal_audit.event import AuditEvent
+    from django_signal_audit.formats import Formatter
+
+
+@dataclass(frozen=True, slots=True)
+class SinkConfig:
+    """What every sink is given beside its own options.
+
+    Attributes:
+        alias: the key in ``SIGNAL_AUDIT["SINKS"]``, for messages.
+        format: turns an event into one line of text without its newline; sinks that
+            do not write text ignore it.
+    """
+
+    alias: str
+    format: Formatter
+
+
+class Sink:
+    """Base of all sinks: where events go."""
+
+    transactional: ClassVar[bool] = False
+    """True: ``emit`` runs inside the transaction, just before COMMIT. False: just after."""
+
+    default_format: ClassVar[str] = "json"
+    """The format used where the settings name none."""
+
+    development_only: ClassVar[bool] = False
+    """True: ``check --deploy`` warns where this sink is configured."""
+
+    def __init__(self, config: SinkConfig) -> None:
+        self.config = config
+
+    @property
+    def alias(self) -> str:
+        """The sink's key in the settings."""
+        return self.config.alias
+
+    def emit(self, events: Sequence[AuditEvent]) -> None:
+        """Write the events of one transaction, in order, all or none.
+
+        Returning means that they are written as durably as the sink promises; raising means
+        that they are not. It may not use the ORM while a transaction is being
+        committed.
+
+        Args:
+            events: at least one event, already redacted and safe for JSON.
+
+        Raises:
+            Exception: whatever went wrong; the caller applies the sink's ``ON_ERROR``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement emit(events)")
+
+    def flush(self) -> None:
+        """Hand over what is buffered. The default sink buffers nothing."""
+
+    def close(self) -> None:
+        """Release files and connections; ``emit`` after ``close`` opens them again."""
+
+    def check(self) -> list[CheckMessage]:
+        """System check messages of this sink, such as a path that cannot be written."""
+        return []
