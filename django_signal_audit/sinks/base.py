@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, final
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
     from django_signal_audit.event import AuditEvent
     from django_signal_audit.formats import Formatter
@@ -76,3 +77,34 @@ class Sink:
     def check(self) -> list[CheckMessage]:
         """System check messages of this sink, such as a path that cannot be written."""
         return []
+
+
+class TransactionalSink(Sink):
+    """Base of sinks that write into the very transaction whose events they are given."""
+
+    transactional = True
+
+    def write(
+        self,
+        connection: BaseDatabaseWrapper,
+        events: Sequence[AuditEvent],
+        *,
+        ignore_existing: bool = False,
+    ) -> None:
+        """Write events through a connection, inside whatever transaction it has open.
+
+        Args:
+            connection: of the database the events belong to.
+            events: at least one event.
+            ignore_existing: an event whose id is stored already is left as it is; used
+                where it is unknown whether a COMMIT reached the database.
+
+        Raises:
+            Exception: whatever went wrong; the caller rolls back or counts the loss.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement write(...)")
+
+    @final
+    def emit(self, events: Sequence[AuditEvent]) -> None:
+        """Not used: a transactional sink needs to know the connection."""
+        raise TypeError(f"{type(self).__name__} is transactional; call write(connection, events)")

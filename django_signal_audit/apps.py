@@ -1,0 +1,55 @@
+"""The application: ``ready()`` is the one place where things are connected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.signals import setting_changed
+
+
+class SignalAuditConfig(AppConfig):
+    """Connects capture, the transaction rules and the checks."""
+
+    name = "django_signal_audit"
+    verbose_name = "Audit trail"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Connect everything; a second call changes nothing."""
+        from django_signal_audit import checks, pipeline, transactions  # noqa: PLC0415
+        from django_signal_audit.capture import (  # noqa: PLC0415
+            deletes,
+            loaded,
+            querysets,
+            relations,
+            saves,
+            signals,
+        )
+        from django_signal_audit.sinks import migrating  # noqa: PLC0415
+
+        checks.connect()
+        migrating.connect()
+        transactions.connect_reads()
+        saves.connect()
+        querysets.connect()
+        deletes.connect()
+        relations.connect()
+        setting_changed.connect(_settings_changed, dispatch_uid="django_signal_audit.settings")
+        if checks.settings_are_sound():
+            signals.connect()
+            loaded.watch_all()
+            pipeline.emit_waiting()
+
+
+def _settings_changed(setting: str, **kwargs: Any) -> None:
+    if setting != "SIGNAL_AUDIT":
+        return
+    from django_signal_audit import checks  # noqa: PLC0415 - needs loaded apps
+    from django_signal_audit.capture import loaded, signals  # noqa: PLC0415
+    from django_signal_audit.sinks import routing  # noqa: PLC0415
+
+    routing.close_sinks()
+    if checks.settings_are_sound():
+        signals.connect_settings()
+        loaded.watch_all()

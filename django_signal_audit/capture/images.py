@@ -1,0 +1,242 @@
+"""Rows before and after a write, as the database holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import connections
+
+from django_signal_audit import conf, internals
+from django_signal_audit.capture.plans import UNKNOWN, FieldPlan
+from django_signal_audit.keys import default_repr, object_key
+from django_signal_audit.pipeline import Change, redactor
+from django_signal_audit.values import safe_text
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models import Model, QuerySet
+
+    from django_signal_audit.capture.plans import ModelPlan
+
+Image = dict[str, Any]
+"""Field name to the value the database holds."""
+
+CHUNK: Final = 500
+"""Rows that are read or written by key in one statement; SQLite once took 999 parameters."""
+
+_STATEMENTS: Final = "_signal_audit_statements"
+_MOST_STATEMENTS: Final = 1000
+
+
+def read_row(
+    model: type[Model], pk: Any, fields: Sequence[FieldPlan], using: str, *, lock: bool
+) -> Image | None:
+    """Read one row by key, with SQL compiled once for each connection.
+
+    Args:
+        model: concrete class.
+        pk: its primary key, as an attribute or a database value.
+        fields: columns to read.
+        using: the database alias.
+        lock: keep others from changing the row until the transaction ends.
+
+    Returns:
+        The image, ``None`` if there is no such row.
+    """
+    connection = connections[using]
+    statement = _statement(connection, model, tuple(fields), pk, lock=lock)
+    if statement is None:
+        return next((image for _, image in read_rows(model, [pk], fields, using, lock=lock)), None)
+    sql, converters = statement
+    key = model._meta.pk
+    parameter = key.get_db_prep_value(key.get_prep_value(pk), connection, prepared=True)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, (parameter,))
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    values = list(row)
+    for index, (functions, expression) in converters.items():
+        for convert in functions:
+            values[index] = convert(values[index], expression, connection)
+    return {plan.name: value for plan, value in zip(fields, values, strict=False)}
+
+
+def read_rows(
+    model: type[Model], pks: Sequence[Any], fields: Sequence[FieldPlan], using: str, *, lock: bool
+) -> Iterator[tuple[Any, Image]]:
+    """Read rows by key, as pairs of key and image; rows that are gone are left out."""
+    names = [plan.attname for plan in fields]
+    for start in range(0, len(pks), CHUNK):
+        found = by_keys(model, pks[start : start + CHUNK], using)
+        if lock:
+            found = locked(found)
+        for pk, *values in found.values_list("pk", *names).iterator(chunk_size=CHUNK):
+            yield pk, {plan.name: value for plan, value in zip(fields, values, strict=True)}
+
+
+def rows_of(
+    queryset: QuerySet[Any], fields: Sequence[FieldPlan], using: str
+) -> Iterator[tuple[list[Any], dict[Any, Image]]]:
+    """Lock the rows of a queryset and read columns of them, chunk by chunk.
+
+    The keys are read once, for the caller to write exactly these: the same filter asked
+    twice can find a row that was inserted in between, and write it unseen.
+
+    Returns:
+        Pairs of keys and images by key.
+    """
+    found = _lockable(queryset, using)
+    names = [plan.attname for plan in fields]
+    first = list(found.values_list("pk", *names)[: CHUNK + 1])
+    if len(first) <= CHUNK:
+        if first:
+            yield [row[0] for row in first], _images(fields, first)
+        return
+    del first
+    keys = list(found.values_list("pk", flat=True))
+    for start in range(0, len(keys), CHUNK):
+        chunk = keys[start : start + CHUNK]
+        yield chunk, dict(read_rows(queryset.model, chunk, fields, using, lock=True))
+
+
+def _lockable(queryset: QuerySet[Any], using: str) -> QuerySet[Any]:
+    """The rows of a queryset in a form every backend can lock.
+
+    PostgreSQL locks no grouped or distinct rows, nor the nullable side of a join.
+    """
+    query = queryset.query
+    plain = len(query.alias_map) <= 1 and not (
+        query.annotations or query.distinct or query.group_by or query.extra
+    )
+    if plain:
+        return locked(queryset.using(using).order_by())
+    keys = queryset.using(using).order_by().values("pk")
+    return locked(queryset.model._base_manager.using(using).filter(pk__in=keys).order_by())
+
+
+def _images(fields: Sequence[FieldPlan], rows: Sequence[tuple[Any, ...]]) -> dict[Any, Image]:
+    return {
+        row[0]: {p.name: value for p, value in zip(fields, row[1:], strict=True)} for row in rows
+    }
+
+
+def by_keys(model: type[Model], pks: Sequence[Any], using: str) -> QuerySet[Model]:
+    """The rows with these keys, whatever the model's default manager hides."""
+    return model._base_manager.using(using).filter(pk__in=pks).order_by()
+
+
+def locked(queryset: QuerySet[Model]) -> QuerySet[Model]:
+    """The same rows, locked as weakly as the backend can: a foreign key may still point here."""
+    no_key = connections[queryset.db].features.has_select_for_no_key_update
+    return queryset.select_for_update(no_key=no_key)
+
+
+def _statement(
+    connection: BaseDatabaseWrapper,
+    model: type[Model],
+    fields: tuple[FieldPlan, ...],
+    pk: Any,
+    *,
+    lock: bool,
+) -> tuple[str, dict[int, Any]] | None:
+    """The SELECT of one row by key; ``None`` where the key is more than one parameter."""
+    cache: dict[Any, Any] = connection.__dict__.setdefault(_STATEMENTS, {})
+    key = (model, fields, lock)
+    if isinstance(pk, tuple):
+        return None
+    if key in cache:
+        return cache[key]  # type: ignore[no-any-return]
+    if len(cache) >= _MOST_STATEMENTS:
+        cache.clear()
+    # A row of no columns is asked for by its key, so that a missing one can be told.
+    names = [plan.attname for plan in fields] or ["pk"]
+    found = model._base_manager.using(connection.alias).filter(pk=pk).order_by()
+    compiler = (
+        (locked(found) if lock else found)
+        .values_list(*names)
+        .query.get_compiler(using=connection.alias)
+    )
+    sql, parameters = compiler.as_sql()
+    columns = [column for column, _, _ in compiler.select]
+    cache[key] = (sql, compiler.get_converters(columns)) if len(parameters) == 1 else None
+    return cache[key]  # type: ignore[no-any-return]
+
+
+def attribute_image(instance: Model, fields: Sequence[FieldPlan]) -> tuple[Image, list[FieldPlan]]:
+    """What the attributes say the row holds now, and which columns they cannot tell.
+
+    A deferred attribute is never loaded: its column is among those that cannot be told.
+    """
+    image: Image = {}
+    unknown: list[FieldPlan] = []
+    attributes = instance.__dict__
+    for plan in fields:
+        value = plan.stored(attributes[plan.attname]) if plan.attname in attributes else UNKNOWN
+        if value is UNKNOWN or plan.generated:
+            unknown.append(plan)
+        else:
+            image[plan.name] = value
+    return image, unknown
+
+
+def stored_image(
+    instance: Model, model: type[Model], fields: Sequence[FieldPlan], using: str
+) -> Image:
+    """The row just written: from the attributes where they are certain, else read back."""
+    image, unknown = attribute_image(instance, fields)
+    if unknown:
+        pk = internals.pk_value(instance, model._meta)
+        image.update(read_row(model, pk, unknown, using, lock=False) or {})
+    return image
+
+
+def differences(
+    fields: Sequence[FieldPlan], old: Image | None, new: Image | None
+) -> dict[str, Any]:
+    """``changes`` of an event: what a create, an update or a delete altered.
+
+    Args:
+        fields: the columns that may have changed.
+        old: the row before, ``None`` for a create.
+        new: the row after, ``None`` for a delete.
+    """
+    if old is None:
+        image = new or {}
+        return {p.name: [None, p.shown(image[p.name])] for p in fields if p.name in image}
+    if new is None:
+        return {p.name: [p.shown(old[p.name]), None] for p in fields if p.name in old}
+    return {
+        p.name: [p.shown(old[p.name]), p.shown(new[p.name])]
+        for p in fields
+        if p.name in old and p.name in new and not p.same(old[p.name], new[p.name])
+    }
+
+
+def make_change(
+    operation: str,
+    plan: ModelPlan,
+    pk: Any,
+    changes: dict[str, Any],
+    *,
+    instance: Model | None = None,
+    data: dict[str, Any] | None = None,
+) -> Change:
+    """A row's change with its key and its short text."""
+    key = object_key(plan.model, pk)
+    text = default_repr(plan.model, key) if instance is None else instance_repr(plan, instance, key)
+    return Change(operation, key, text, changes, data or {})
+
+
+def instance_repr(plan: ModelPlan, instance: Model, key: str) -> str:
+    """The instance's ``str()``, bounded and without secrets; deferred fields are not loaded."""
+    limit = conf.current().REPR_LIMIT
+    if limit == 0:
+        return ""
+    if instance.get_deferred_fields():
+        return default_repr(plan.model, key)
+    text = safe_text(instance, limit=limit)
+    attributes = instance.__dict__
+    secrets = {str(attributes[name]) for name in plan.secret_attnames if attributes.get(name)}
+    return redactor().scrub_text(text, secrets) if secrets else text

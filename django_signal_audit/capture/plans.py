@@ -1,0 +1,227 @@
+"""What is to be recorded of a model's columns, worked out once for each policy."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import uuid
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import models
+from django.db.models.fields.files import FieldFile
+
+from django_signal_audit import conf, pipeline
+from django_signal_audit.event import REDACTED
+from django_signal_audit.values import make_safe
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from django_signal_audit.registry import AuditPolicy
+
+UNKNOWN: Final = object()
+"""The stored value cannot be told from the attribute; the row must be read back."""
+
+# Classes whose column holds exactly the attribute, if the attribute is exactly of this type.
+# A subclass may convert, so it is not looked up by inheritance.
+_EXACT: Final[dict[type, type]] = {
+    **dict.fromkeys(
+        (
+            models.AutoField,
+            models.BigAutoField,
+            models.SmallAutoField,
+            models.IntegerField,
+            models.BigIntegerField,
+            models.SmallIntegerField,
+            models.PositiveIntegerField,
+            models.PositiveBigIntegerField,
+            models.PositiveSmallIntegerField,
+        ),
+        int,
+    ),
+    **dict.fromkeys(
+        (
+            models.CharField,
+            models.TextField,
+            models.SlugField,
+            models.EmailField,
+            models.URLField,
+            models.FilePathField,
+        ),
+        str,
+    ),
+    models.BooleanField: bool,
+    models.DateField: datetime.date,
+    models.UUIDField: uuid.UUID,
+    models.DurationField: datetime.timedelta,
+    models.BinaryField: bytes,
+}
+
+# SQLite keeps decimals as REAL; beyond 15 digits it may store another number.
+_DECIMAL_DIGITS: Final = 15
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FieldPlan:
+    """How one recorded column is read and shown.
+
+    Attributes:
+        field: the concrete field.
+        name: key in ``changes``.
+        attname: attribute that holds the raw value.
+        masked: values are shown as ``"[redacted]"``.
+        value_field: the field itself, or what a foreign key points at in the end.
+        generated: the database computes the column.
+    """
+
+    field: models.Field[Any, Any]
+    name: str
+    attname: str
+    masked: bool
+    value_field: models.Field[Any, Any]
+    generated: bool
+
+    def stored(self, value: Any) -> Any:
+        """The value the column holds after ``value`` was written, or ``UNKNOWN``."""
+        if value is None:
+            return None
+        kind = type(self.value_field)
+        if type(value) is _EXACT.get(kind):
+            return value
+        rule = _RULES.get(kind)
+        return UNKNOWN if rule is None else rule(self.value_field, value)
+
+    def same(self, old: Any, new: Any) -> bool:
+        """Whether two stored values are equal in the database."""
+        if type(self.value_field) is models.JSONField:
+            return _same_json(old, new)
+        if isinstance(old, memoryview) or isinstance(new, memoryview):
+            return old is new or (old is not None and new is not None and bytes(old) == bytes(new))
+        return bool(old == new)
+
+    def shown(self, value: Any) -> Any:
+        """The value as it stands in the event: masked, safe and in typed JSON."""
+        if value is None:
+            return None
+        if self.masked:
+            return REDACTED
+        if type(value) is int or type(value) is bool:
+            return value
+        return make_safe(
+            value, limit=conf.current().VALUE_LIMIT, is_sensitive=pipeline.redactor().is_sensitive
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelPlan:
+    """The recorded columns of a model, its own and inherited ones."""
+
+    model: type[models.Model]
+    fields: tuple[FieldPlan, ...]
+    secret_attnames: tuple[str, ...]
+
+    def select(self, names: Collection[str]) -> tuple[FieldPlan, ...]:
+        """The recorded columns among field names or attnames."""
+        return tuple(f for f in self.fields if f.name in names or f.attname in names)
+
+
+def plan_for(model: type[models.Model], policy: AuditPolicy) -> ModelPlan:
+    """The plan of a concrete model under a policy, made once."""
+    return _plan(model, policy, pipeline.redactor())
+
+
+@lru_cache(maxsize=2048)
+def _plan(model: type[models.Model], policy: AuditPolicy, redactor: Any) -> ModelPlan:
+    is_user = issubclass(model, AbstractBaseUser)
+    plans = []
+    secrets = []
+    for field in model._meta.concrete_fields:
+        if field.column is None:
+            continue  # a composite primary key has no column; its parts have
+        masked = (
+            field.name in policy.mask_fields
+            or redactor.is_sensitive(field.name)
+            or (is_user and field.name == "password")
+        )
+        if masked:
+            secrets.append(field.attname)
+        if policy.records_field(field.name):
+            plans.append(
+                FieldPlan(
+                    field=field,
+                    name=field.name,
+                    attname=field.attname,
+                    masked=masked,
+                    value_field=_value_field(field),
+                    generated=bool(field.generated),
+                )
+            )
+    return ModelPlan(model=model, fields=tuple(plans), secret_attnames=tuple(secrets))
+
+
+def _value_field(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
+    while isinstance(field, models.ForeignKey):
+        field = field.target_field
+    return field
+
+
+def _stored_datetime(field: models.Field[Any, Any], value: Any) -> Any:
+    exact = type(value) is datetime.datetime and value.tzinfo is not None
+    return value.astimezone(datetime.UTC) if exact else UNKNOWN
+
+
+def _stored_time(field: models.Field[Any, Any], value: Any) -> Any:
+    return value if type(value) is datetime.time and value.tzinfo is None else UNKNOWN
+
+
+def _stored_float(field: models.Field[Any, Any], value: Any) -> Any:
+    return value if type(value) is float and value == value else UNKNOWN  # noqa: PLR0124 - NaN
+
+
+def _stored_decimal(field: Any, value: Any) -> Any:
+    if type(value) is not Decimal or not value.is_finite() or field.decimal_places is None:
+        return UNKNOWN
+    _, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int) or -exponent > field.decimal_places:
+        return UNKNOWN  # the database rounds, each in its own way
+    if len(digits) + max(0, exponent + field.decimal_places) > _DECIMAL_DIGITS:
+        return UNKNOWN
+    return value.quantize(Decimal(1).scaleb(-field.decimal_places))
+
+
+def _stored_json(field: Any, value: Any) -> Any:
+    if field.decoder is not None:
+        return UNKNOWN
+    return json.loads(json.dumps(value, cls=field.encoder))
+
+
+def _stored_file(field: models.Field[Any, Any], value: Any) -> Any:
+    if isinstance(value, FieldFile):
+        return value.name or ""
+    return value if type(value) is str else UNKNOWN
+
+
+_RULES: Final[dict[type, Any]] = {
+    models.DateTimeField: _stored_datetime,
+    models.TimeField: _stored_time,
+    models.FloatField: _stored_float,
+    models.DecimalField: _stored_decimal,
+    models.JSONField: _stored_json,
+    models.FileField: _stored_file,
+    models.ImageField: _stored_file,
+}
+
+
+def _same_json(old: Any, new: Any) -> bool:
+    """Equality of JSON values: ``true`` is not ``1``, although Python says so."""
+    if isinstance(old, bool) or isinstance(new, bool):
+        return old is new
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(_same_json(old[key], new[key]) for key in old)
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_same_json, old, new))
+    return bool(old == new)

@@ -1,0 +1,197 @@
+"""Signals as they are: built-in ones of a model, and any custom one named in the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Model
+from django.db.models import signals as model_signals
+from django.dispatch import Signal
+from django.utils.module_loading import import_string
+
+from django_signal_audit import conf
+from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.pipeline import Act, emit_act
+from django_signal_audit.signals import describe_instance, describe_sender
+from django_signal_audit.sinks.routing import LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+BUILT_IN: Final[dict[str, Signal]] = {
+    name: getattr(model_signals, name)
+    for name in (
+        "pre_save",
+        "post_save",
+        "pre_delete",
+        "post_delete",
+        "pre_init",
+        "post_init",
+        "m2m_changed",
+        "class_prepared",
+    )
+}
+
+SIGNAL_KEYS: Final = ("event", "level")
+
+_recorded: list[tuple[type[Model], str, tuple[str, ...] | None]] = []
+_from_settings: list[tuple[Signal, str]] = []
+
+
+def name_of(signal: Signal) -> str:
+    """The name of a built-in model signal.
+
+    Raises:
+        AuditConfigurationError: it is none.
+    """
+    for name, built_in in BUILT_IN.items():
+        if signal is built_in:
+            return name
+    raise AuditConfigurationError(
+        f"@audit_signals serves {', '.join(BUILT_IN)}, not {signal!r}. Name a custom signal in "
+        f"{conf.SETTING}['SIGNALS'] by its dotted path."
+    )
+
+
+def record_dispatches(
+    model: type[Model], names: Collection[str], sinks: tuple[str, ...] | None
+) -> None:
+    """Remember which built-in signals of a model are recorded; connect if apps are ready."""
+    for name in names:
+        _recorded.append((model, name, sinks))
+        if name == "class_prepared":
+            # It was sent when the class was made, just before a decorator could see it.
+            _connect_class_prepared(model, sinks)
+        elif apps.ready:
+            _connect(model, name, sinks)
+
+
+def connect() -> None:
+    """Connect what decorators asked for and what the settings name."""
+    for model, name, sinks in _recorded:
+        if name != "class_prepared":
+            _connect(model, name, sinks)
+    connect_settings()
+
+
+def _connect(model: type[Model], name: str, sinks: tuple[str, ...] | None) -> None:
+    if model._meta.abstract:
+        for concrete in apps.get_models(include_auto_created=True):
+            if issubclass(concrete, model):
+                _connect(concrete, name, sinks)
+        return
+    receiver = _Recorder(f"signal.{name}", "info", sinks)
+    if name != "m2m_changed":
+        BUILT_IN[name].connect(
+            receiver, sender=model, weak=False, dispatch_uid=_uid(name, model._meta.label)
+        )
+        return
+    for field in model._meta.many_to_many:
+        through = field.remote_field.through  # type: ignore[union-attr]
+        model_signals.m2m_changed.connect(
+            receiver,
+            sender=through,
+            weak=False,
+            dispatch_uid=_uid(name, f"{model._meta.label}.{field.name}"),
+        )
+
+
+def _connect_class_prepared(model: type[Model], sinks: tuple[str, ...] | None) -> None:
+    receiver = _Recorder("signal.class_prepared", "info", sinks)
+    if not model._meta.abstract:
+        receiver(sender=model, signal=model_signals.class_prepared)
+
+    def of_subclass(sender: type[Model], **kwargs: Any) -> None:
+        if issubclass(sender, model) and sender is not model:
+            receiver(sender=sender, **kwargs)
+
+    model_signals.class_prepared.connect(
+        of_subclass, weak=False, dispatch_uid=_uid("class_prepared", model._meta.label)
+    )
+
+
+def connect_settings() -> None:
+    """Connect the signals of ``SIGNAL_AUDIT["SIGNALS"]``, in place of those connected before.
+
+    Raises:
+        AuditConfigurationError: a path or an option is wrong.
+    """
+    for signal, uid in _from_settings:
+        signal.disconnect(dispatch_uid=uid)
+    _from_settings.clear()
+    for path, said in conf.current().SIGNALS.items():
+        signal, event, level = resolve_setting(path, said)
+        uid = _uid("settings", path)
+        signal.connect(_Recorder(event, level, None), weak=False, dispatch_uid=uid)
+        _from_settings.append((signal, uid))
+
+
+def resolve_setting(path: str, said: Any) -> tuple[Signal, str, str]:
+    """Check one entry of ``SIGNALS``.
+
+    Returns:
+        The signal, the event's name and its level.
+
+    Raises:
+        AuditConfigurationError: naming the entry and what to write instead.
+    """
+    where = f"{conf.SETTING}['SIGNALS'][{path!r}]"
+    if not isinstance(said, Mapping):
+        raise AuditConfigurationError(
+            f"{where} must be a dict such as {{'event': 'order.paid'}}, not {said!r}."
+        )
+    for key in said:
+        if key not in SIGNAL_KEYS:
+            raise AuditConfigurationError(
+                f"{where} has no key {key!r}. {conf.nearest(key, SIGNAL_KEYS)}"
+            )
+    try:
+        signal = import_string(path)
+    except ImportError as exc:
+        raise AuditConfigurationError(
+            f"{where}: cannot import the signal ({exc}). Write the dotted path of a "
+            "django.dispatch.Signal, such as 'shop.signals.order_paid'."
+        ) from exc
+    if not isinstance(signal, Signal):
+        raise AuditConfigurationError(f"{where} is a {type(signal).__name__}, no Signal.")
+    level = said.get("level", "info")
+    if level not in LEVELS:
+        raise AuditConfigurationError(
+            f"{where}: level {level!r} is no level. {conf.nearest(str(level), LEVELS)}"
+        )
+    return signal, str(said.get("event", f"signal.{path.rpartition('.')[2]}")), str(level)
+
+
+def _uid(kind: str, name: str) -> str:
+    return f"django_signal_audit.{kind}.{name}"
+
+
+class _Recorder:
+    """A receiver that turns each dispatch into an event."""
+
+    def __init__(self, event: str, level: str, sinks: tuple[str, ...] | None) -> None:
+        self.event = event
+        self.level = level
+        self.sinks = sinks
+
+    def __call__(self, sender: Any, signal: Any = None, **arguments: Any) -> None:
+        act = Act(
+            event=self.event,
+            level=self.level,
+            sender=describe_sender(sender),
+            message=self.event,
+            sinks=self.sinks,
+            database=arguments.get("using") or DEFAULT_DB_ALIAS,
+        )
+        instance = arguments.pop("instance", None)
+        if isinstance(instance, Model):
+            describe_instance(act, instance)
+        elif instance is not None:
+            arguments["instance"] = instance
+        if isinstance(arguments.get("model"), type):
+            arguments["model"] = describe_sender(arguments["model"])
+        act.data = arguments
+        emit_act(act)

@@ -1,0 +1,221 @@
+"""``@audited``, ``@audit_signals`` and ``@audit_event``."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
+
+from asgiref.sync import sync_to_async
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Model
+
+from django_signal_audit import context, registry
+from django_signal_audit.event import Outcome
+from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.ids import uuid7
+
+if TYPE_CHECKING:
+    from django.dispatch import Signal
+
+    from django_signal_audit.pipeline import Act
+
+M = TypeVar("M", bound=type[Model])
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def audited(model: M, /) -> M: ...
+@overload
+def audited(**options: Unpack[registry.PolicyOptions]) -> Callable[[M], M]: ...
+def audited(model: M | None = None, /, **options: Unpack[registry.PolicyOptions]) -> Any:
+    """Record the row changes of a model; bare, or with the options of ``AuditPolicy``.
+
+    On an abstract model its subclasses inherit it; on a concrete parent they do not; on a
+    proxy it means the concrete model.
+
+    Raises:
+        AuditConfigurationError: an option is unknown or has a wrong value.
+    """
+    if model is not None:
+        _require_model("audited", model)
+        registry.register(model)
+        return model
+
+    def decorate(decorated: M) -> M:
+        _require_model("audited", decorated)
+        registry.register(decorated, **options)
+        return decorated
+
+    return decorate
+
+
+def audit_signals(*signals: Signal, sinks: Collection[str] | None = None) -> Callable[[M], M]:
+    """Record every dispatch of built-in signals of a model, as ``signal.<name>``.
+
+    Args:
+        *signals: of ``django.db.models.signals``: ``pre_save``, ``post_save``,
+            ``pre_delete``, ``post_delete``, ``pre_init``, ``post_init``, ``m2m_changed``,
+            ``class_prepared``.
+        sinks: aliases of the only sinks they go to; ``None`` means all.
+
+    Raises:
+        AuditConfigurationError: no signal is given, or one is not of this list.
+    """
+    # The module needs django.db.models, which may be imported before apps are ready.
+    from django_signal_audit.capture import signals as capture  # noqa: PLC0415
+
+    if not signals or isinstance(signals[0], type):
+        raise AuditConfigurationError(
+            "@audit_signals needs the signals to record: @audit_signals(post_save, post_delete)."
+        )
+    names = [capture.name_of(signal) for signal in signals]
+
+    def decorate(model: M) -> M:
+        _require_model("audit_signals", model)
+        capture.record_dispatches(model, names, None if sinks is None else tuple(sinks))
+        return model
+
+    return decorate
+
+
+def audit_event(
+    event: str,
+    *,
+    arguments: Collection[str] = (),
+    level: str = "info",
+    sinks: Collection[str] | None = None,
+    using: str = DEFAULT_DB_ALIAS,
+) -> Callable[[F], F]:
+    """Record each call of a function or view: success or failure, and how long it took.
+
+    What the function writes carries the event as its cause. The event survives a rollback.
+
+    Args:
+        event: dotted name, such as ``"shift.assign"``.
+        arguments: names of the function's arguments to keep in ``data``.
+        level: level of a success; a failure is an ``error``.
+        sinks: aliases of the only sinks it goes to; ``None`` means all.
+        using: alias whose transaction, if one is open, the event belongs to.
+
+    Raises:
+        AuditConfigurationError: ``arguments`` names one that the function does not have.
+    """
+    if not isinstance(event, str):
+        raise AuditConfigurationError(
+            "@audit_event needs the event's name: @audit_event('shift.assign')."
+        )
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+        for name in arguments:
+            if name not in signature.parameters:
+                raise AuditConfigurationError(
+                    f"@audit_event({event!r}): {function.__qualname__} has no argument {name!r}."
+                )
+
+        def chosen(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+            if not arguments:
+                return {}
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            return {name: bound.arguments[name] for name in arguments}
+
+        def scope(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+            sender = f"{function.__module__}.{function.__qualname__}"
+            limited = None if sinks is None else tuple(sinks)
+            return _Call(event, sender, level, limited, using, chosen(args, kwargs))
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
+                call = scope(args, kwargs)
+                try:
+                    with call.inside():
+                        result = await function(*args, **kwargs)
+                except Exception as exc:
+                    await sync_to_async(call.record)(exc)
+                    raise
+                await sync_to_async(call.record)(None)
+                return result
+
+            return cast("F", async_wrapper)
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            call = scope(args, kwargs)
+            try:
+                with call.inside():
+                    result = function(*args, **kwargs)
+            except Exception as exc:
+                call.record(exc)
+                raise
+            call.record(None)
+            return result
+
+        return cast("F", wrapper)
+
+    return decorate
+
+
+class _Call:
+    """One call of an audited function: its identity, its start, its end."""
+
+    def __init__(
+        self,
+        event: str,
+        sender: str,
+        level: str,
+        sinks: tuple[str, ...] | None,
+        using: str,
+        data: dict[str, Any],
+    ) -> None:
+        self.event = event
+        self.sender = sender
+        self.level = level
+        self.sinks = sinks
+        self.using = using
+        self.data = data
+        self.timestamp = datetime.now(tz=UTC)
+        self.id = uuid7(self.timestamp)
+        self.started = time.perf_counter()
+
+    def inside(self) -> context.cause_scope:
+        """A scope in which events carry this call as their cause."""
+        return context.cause_scope(self.id)
+
+    def record(self, error: BaseException | None) -> None:
+        """Emit the event of the call, now that its outcome is known."""
+        from django_signal_audit.pipeline import emit_act  # noqa: PLC0415 - needs loaded apps
+
+        emit_act(self._act(error))
+
+    def _act(self, error: BaseException | None) -> Act:
+        from django_signal_audit.pipeline import Act  # noqa: PLC0415 - needs loaded apps
+
+        return Act(
+            id=self.id,
+            timestamp=self.timestamp,
+            event=self.event,
+            level=self.level if error is None else "error",
+            outcome=Outcome.SUCCESS if error is None else Outcome.FAILURE,
+            sender=self.sender,
+            message=self.event,
+            error=error,
+            duration_ms=round((time.perf_counter() - self.started) * 1000, 3),
+            data=self.data,
+            database=self.using,
+            sinks=self.sinks,
+        )
+
+
+def _require_model(decorator: str, model: Any) -> None:
+    if not (isinstance(model, type) and issubclass(model, Model)):
+        raise AuditConfigurationError(
+            f"@{decorator} belongs on a model class, not on {model!r}. For a function or view "
+            "use @audit_event('its.name')."
+        )

@@ -1,0 +1,68 @@
+"""Every touch of an API that Django does not document, in one place.
+
+``tests/test_internals.py`` checks the shape of each on every supported version, so that a
+change in Django fails there, with its name, before it fails anywhere else.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models import Model
+
+
+def in_testcase_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the open transaction is the one a ``TestCase`` rolls back at its end."""
+    blocks: list[Any] = connection.atomic_blocks
+    return bool(blocks) and bool(blocks[0]._from_testcase)
+
+
+@contextmanager
+def write_lock_first(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """On SQLite, let the transaction that is opened inside begin with ``BEGIN IMMEDIATE``."""
+    if connection.vendor != "sqlite":
+        yield
+        return
+    sqlite: Any = connection
+    if connection.connection is None:
+        # Connecting reads transaction_mode from the settings; it must not undo ours.
+        connection.ensure_connection()
+    before = sqlite.transaction_mode
+    if before == "EXCLUSIVE":
+        yield
+        return
+    sqlite.transaction_mode = "IMMEDIATE"
+    try:
+        yield
+    finally:
+        sqlite.transaction_mode = before
+
+
+def begin_for_raw_statements(connection: BaseDatabaseWrapper) -> None:
+    """Open a transaction outside of ``atomic`` while autocommit is off.
+
+    Other databases begin one by themselves; Django keeps SQLite in autocommit mode inside
+    of ``atomic`` blocks, so there it takes an explicit BEGIN.
+    """
+    if connection.vendor == "sqlite" and not connection.connection.in_transaction:
+        connection.cursor().execute("BEGIN IMMEDIATE")
+
+
+def is_pk_set(instance: Model, meta: Any) -> bool:
+    """Whether every part of the primary key has a value."""
+    return bool(instance._is_pk_set(meta))  # type: ignore[attr-defined]
+
+
+def pk_fields(meta: Any) -> list[Any]:
+    """The columns of a primary key: several if it is composite."""
+    return list(meta.pk_fields)
+
+
+def pk_value(instance: Model, meta: Any) -> Any:
+    """The primary key of an instance, or of its row in a parent's table."""
+    return instance._get_pk_val(meta)

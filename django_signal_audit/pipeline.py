@@ -1,0 +1,257 @@
+"""From a bare fact to an event on its way: context, redaction, routing, buffer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from django_signal_audit import conf, context, transactions
+from django_signal_audit.buffer import Entry
+from django_signal_audit.event import AuditEvent, Outcome
+from django_signal_audit.ids import uuid7
+from django_signal_audit.redaction import Redactor
+from django_signal_audit.sinks.routing import RouteKey, Routes, routes_for
+from django_signal_audit.values import make_safe, safe_text
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Iterator
+
+    from django_signal_audit.registry import AuditPolicy
+
+TEXT_LIMIT = 10_000
+NAME_LIMIT = 255
+
+Observer = Callable[[AuditEvent], None]
+
+_observers: list[Observer] = []
+_observers_lock = threading.Lock()
+_waiting: list[Act] = []
+
+
+@dataclass(slots=True, kw_only=True)
+class Act:
+    """A custom event as its sender describes it, with raw values."""
+
+    event: str
+    level: str = "info"
+    outcome: Outcome = Outcome.SUCCESS
+    sender: str = ""
+    message: Any = ""
+    object_type: str | None = None
+    object_id: str | None = None
+    object_repr: str = ""
+    error: BaseException | None = None
+    reason: str | None = None
+    duration_ms: float | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    database: str = DEFAULT_DB_ALIAS
+    sinks: tuple[str, ...] | None = None
+    id: uuid.UUID | None = None
+    timestamp: datetime | None = None
+    secrets: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Change:
+    """One row's change as capture found it; its values are safe and masked already."""
+
+    operation: str
+    object_id: str | None
+    object_repr: str
+    changes: dict[str, Any]
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+_redactor_for: tuple[conf.Config, Redactor] | None = None
+
+
+def redactor() -> Redactor:
+    """The redactor of the present settings."""
+    global _redactor_for  # noqa: PLW0603 - one for each parsed configuration
+    config = conf.current()
+    if _redactor_for is None or _redactor_for[0] is not config:
+        _redactor_for = (
+            config,
+            Redactor(extra_names=config.SENSITIVE_NAMES, plain_names=config.PLAIN_NAMES),
+        )
+    return _redactor_for[1]
+
+
+def emit_changes(policy: AuditPolicy, label: str, using: str, changes: Iterable[Change]) -> None:
+    """Record row changes of one model; call it inside the transaction that made them.
+
+    Args:
+        policy: of the model.
+        label: the model's label as people write it, ``shop.Order``.
+        using: the database alias that was written.
+        changes: the rows, in the order they were written.
+
+    Raises:
+        AuditSinkError: an early flush failed on a sink whose policy is ``raise``.
+    """
+    connection = connections[using]
+    around: _Around | None = None
+    keys: dict[str, tuple[RouteKey, Routes]] = {}
+    for change in changes:
+        name = f"model.{change.operation}"
+        if name not in keys:
+            key: RouteKey = (name, policy.label, "info", policy.sinks)
+            keys[name] = (key, routes_for(key))
+        key, routes = keys[name]
+        if not routes and not _observers and policy.when is None:
+            continue
+        if around is None:
+            around = _surroundings()
+        now = datetime.now(tz=UTC)
+        event = AuditEvent(
+            id=uuid7(now),
+            timestamp=now,
+            event=name,
+            sender=label,
+            message=name,
+            object_type=policy.label,
+            object_id=change.object_id,
+            object_repr=change.object_repr,
+            changes=change.changes,
+            actor=around.said.actor,
+            on_behalf_of=around.said.on_behalf_of,
+            reason=around.reason,
+            cause=around.said.cause,
+            context=around.context,
+            data=change.data,
+            database=using,
+            transaction=transactions.transaction_id(connection),
+        )
+        if policy.when is not None and not policy.when(event):
+            continue
+        _submit(connection, event, key, routes, survives=False)
+
+
+def emit_act(act: Act) -> uuid.UUID | None:
+    """Record a custom event: it survives a rollback, marked.
+
+    Returns:
+        The event's id; ``None`` while auditing is suspended, or before the apps are ready
+        (it is then recorded as soon as they are, by the sinks that need no database).
+
+    Raises:
+        AuditSinkError: outside of a transaction, a sink whose policy is ``raise`` failed.
+    """
+    if context.is_suspended():
+        return None
+    if not apps.ready:
+        act.timestamp = datetime.now(tz=UTC)
+        _waiting.append(act)
+        return None
+    event = build_act(act)
+    connection = connections[act.database]
+    key: RouteKey = (event.event, event.object_type, event.level, act.sinks)
+    _submit(connection, event, key, routes_for(key), survives=True)
+    return event.id
+
+
+def emit_waiting() -> None:
+    """Record what was sent before the apps were ready, where no database is needed."""
+    acts, _waiting[:] = _waiting[:], []
+    for act in acts:
+        event = build_act(act, in_database=False)
+        key: RouteKey = (event.event, event.object_type, event.level, act.sinks)
+        _observe(event)
+        transactions.deliver_without_database(Entry(event, key, survives=True, keep=True))
+
+
+def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
+    """Complete a custom event with its surroundings, redacted and safe."""
+    around = _surroundings()
+    hide = redactor()
+    secrets = set(act.secrets) | around.secrets
+    limit = conf.current().VALUE_LIMIT
+    data = make_safe(dict(act.data), limit=limit, is_sensitive=hide.is_sensitive, secrets=secrets)
+    now = act.timestamp or datetime.now(tz=UTC)
+    error = None
+    if act.error is not None:
+        text = safe_text(act.error, limit=TEXT_LIMIT)
+        error = {"type": type(act.error).__name__, "message": hide.scrub_text(text, secrets)}
+    reason = act.reason if act.reason is not None else around.reason
+    return AuditEvent(
+        id=act.id or uuid7(now),
+        timestamp=now,
+        event=safe_text(act.event, limit=NAME_LIMIT),
+        level=act.level,
+        outcome=act.outcome,
+        sender=hide.scrub_text(safe_text(act.sender, limit=TEXT_LIMIT), secrets),
+        message=hide.scrub_text(safe_text(act.message, limit=TEXT_LIMIT), secrets),
+        object_type=act.object_type,
+        object_id=act.object_id,
+        object_repr=hide.scrub_text(act.object_repr, secrets),
+        actor=around.said.actor,
+        on_behalf_of=around.said.on_behalf_of,
+        reason=None if reason is None else hide.scrub_text(safe_text(reason), secrets),
+        cause=around.said.cause,
+        duration_ms=act.duration_ms,
+        error=error,
+        context=around.context,
+        data=data if isinstance(data, dict) and "$cut" not in data else {"data": data},
+        database=act.database if in_database else None,
+        transaction=transactions.transaction_id(connections[act.database]) if in_database else None,
+    )
+
+
+@contextmanager
+def observe(observer: Observer) -> Iterator[None]:
+    """Show every event to a function while the block runs, from any thread."""
+    with _observers_lock:
+        _observers.append(observer)
+    try:
+        yield
+    finally:
+        with _observers_lock:
+            _observers.remove(observer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    said: context.Surroundings
+    context: dict[str, Any]
+    reason: str | None
+    secrets: set[str]
+
+
+def _surroundings() -> _Around:
+    said = context.surroundings()
+    secrets: set[str] = set()
+    safe: dict[str, Any] = {}
+    hide = redactor()
+    if said.context:
+        found = make_safe(
+            said.context,
+            limit=conf.current().VALUE_LIMIT,
+            is_sensitive=hide.is_sensitive,
+            secrets=secrets,
+        )
+        safe = found if "$cut" not in found else {"context": found}
+    reason = None if said.reason is None else hide.scrub_text(safe_text(said.reason), secrets)
+    return _Around(said, safe, reason, secrets)
+
+
+def _submit(
+    connection: Any, event: AuditEvent, key: RouteKey, routes: Routes, *, survives: bool
+) -> None:
+    _observe(event)
+    if routes:
+        transactions.submit(
+            connection, Entry(event, key, survives=survives, keep=bool(routes.after_commit))
+        )
+
+
+def _observe(event: AuditEvent) -> None:
+    for observer in tuple(_observers):
+        observer(event)

@@ -1,0 +1,37 @@
+"""How many events each sink wrote, failed to write, and lost, in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Literal
+
+Outcome = Literal["written", "dropped", "lost"]
+
+_lock = threading.Lock()
+_counts: dict[str, Counter[str]] = {}
+
+
+def count(alias: str, outcome: Outcome, events: int) -> None:
+    """Add to a sink's counter.
+
+    Args:
+        alias: the sink's key in the settings.
+        outcome: ``written``; ``dropped`` by a rule, such as a table that is not there yet
+            during ``migrate``; or ``lost`` because the sink failed.
+        events: how many.
+    """
+    with _lock:
+        _counts.setdefault(alias, Counter())[outcome] += events
+
+
+def snapshot() -> dict[str, dict[str, int]]:
+    """The counters of every sink that was used, by alias."""
+    with _lock:
+        return {alias: dict(counter) for alias, counter in _counts.items()}
+
+
+def reset() -> None:
+    """Start from zero, for tests."""
+    with _lock:
+        _counts.clear()

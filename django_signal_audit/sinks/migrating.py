@@ -1,0 +1,35 @@
+"""Whether the table of records is still to be made: true only while ``migrate`` runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db.models.signals import post_migrate, pre_migrate
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+_migrating: set[str] = set()
+
+
+def connect() -> None:
+    """Follow ``migrate``, so that data migrations before our own do not fail."""
+    pre_migrate.connect(_started, dispatch_uid="django_signal_audit.migrating", weak=False)
+    post_migrate.connect(_finished, dispatch_uid="django_signal_audit.migrating", weak=False)
+
+
+def table_is_missing(connection: BaseDatabaseWrapper) -> bool:
+    """Whether ``migrate`` is at work on this database and has not made our table yet."""
+    if connection.alias not in _migrating:
+        return False
+    from django_signal_audit.models import record_table_exists  # noqa: PLC0415 - needs loaded apps
+
+    return not record_table_exists(connection.alias)
+
+
+def _started(using: str, **kwargs: Any) -> None:
+    _migrating.add(using)
+
+
+def _finished(using: str, **kwargs: Any) -> None:
+    _migrating.discard(using)

@@ -1,0 +1,320 @@
+r"""Raw values in, JSON-safe out: nothing made here can fail in orjson, in jsonb or in a reader.
+
+A value that JSON cannot hold becomes a marked object, so that a reader sees what happened:
+
+==================================== ======================================================
+``{"$text": "a\\u0000"}``            text with NUL or lone surrogates; see ``restore_text``
+``{"$int": "18446744073709551616"}`` an integer beyond 64 bits
+``{"$float": "NaN"}``                ``NaN``, ``Infinity`` or ``-Infinity``
+``{"$bytes": {size, sha256}}``       bytes are never copied into the trail
+``{"$cut": {size, sha256, head}}``   longer than the limit
+``{"$cut": {"depth": 64}}``          nested deeper than 64 containers
+``{"$cut": {"items": n}}``           a container too large even to be read for its checksum
+``{"$cycle": true}``                 a container inside itself
+``{"$type": name}``                  a queryset, generator or iterator: never evaluated
+``{"$repr": text, "$type": name}``   anything else
+``{"$type": name, "$repr_failed"}``  the value's own code raised; the name of the exception
+==================================== ======================================================
+
+One rule for size: a string longer than ``limit`` characters is cut where it stands; a
+container whose whole JSON text (its long strings already cut) is longer than ``limit``
+bytes is cut as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections import deque
+from collections.abc import Iterable, Mapping, MappingView
+from collections.abc import Set as AbstractSet
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from django.core.files import File
+from django.utils.functional import LazyObject, empty
+
+from django_signal_audit._scalars import (
+    BASES,
+    CUT_HEAD,
+    EXACT,
+    KEY_LENGTH,
+    NAME_LENGTH,
+    cut,
+    failed,
+    integer_value,
+    restore_text,
+    safe_text,
+    short_key,
+    text_value,
+    type_name,
+)
+from django_signal_audit.event import REDACTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "DEFAULT_LIMIT",
+    "KEY_LENGTH",
+    "MAX_DEPTH",
+    "MAX_ITEMS",
+    "make_safe",
+    "restore_text",
+    "safe_text",
+    "stable_key",
+]
+
+DEFAULT_LIMIT: Final = 10_000
+MAX_DEPTH: Final = 64
+MAX_ITEMS: Final = 1_000_000
+
+_REPR_LENGTH: Final = 1000
+_CHARACTERS_PER_ITEM: Final = 16
+_MAX_SECRETS: Final = 10_000
+_NAMED: Final = re.compile(r"([\w.\-]++)[\"']?\s*[=:]")
+
+
+class _TooLargeError(Exception):
+    """Reading on would cost more memory and time than a checksum is worth."""
+
+
+def make_safe(
+    value: Any,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    is_sensitive: Callable[[str], bool] | None = None,
+    secrets: set[str] | None = None,
+) -> Any:
+    """Turn any Python value into plain JSON types; never raises on account of the value.
+
+    Args:
+        value: anything; querysets, generators and deferred fields are not evaluated.
+        limit: characters of a string, or bytes of a container's JSON text, before it is cut.
+        is_sensitive: asked for every mapping key; if true, a value other than ``None`` is
+            replaced by ``"[redacted]"``.
+        secrets: receives, as text, the strings and numbers inside each replaced value.
+
+    Returns:
+        ``None``, a bool, int, float or str, or a new list or dict of them.
+    """
+    kind = type(value)
+    if value is None or kind is bool:
+        return value
+    if kind is str:
+        return text_value(value, limit)
+    if kind is int:
+        return integer_value(value)
+    handler = EXACT.get(kind)
+    if handler is not None:
+        try:
+            return handler(value, limit)
+        except Exception as error:  # noqa: BLE001 - foreign code, such as a tzinfo
+            return failed(value, error)
+    return _Walk(limit, is_sensitive, secrets).convert(value, 0)
+
+
+def stable_key(value: Any) -> str:
+    """The key of an object or actor as a string of at most 255 characters, always the same.
+
+    A composite key becomes the text of a JSON array. A longer key keeps its first 190
+    characters, followed by ``~`` and the SHA-256 of the whole.
+    """
+    kind = type(value)
+    if issubclass(kind, str):
+        text = str.__str__(value)
+    elif issubclass(kind, (bytes, bytearray, memoryview)):
+        text = bytes(value).hex()
+    else:
+        safe = make_safe(value)
+        text = safe if type(safe) is str else orjson.dumps(safe).decode()
+    return short_key(text)
+
+
+class _Walk:
+    """One conversion: where it is, what it has cost so far, and what it must mask."""
+
+    __slots__ = ("active", "is_sensitive", "limit", "secrets", "spent")
+
+    def __init__(
+        self,
+        limit: int,
+        is_sensitive: Callable[[str], bool] | None,
+        secrets: set[str] | None,
+    ) -> None:
+        self.limit = limit
+        self.is_sensitive = is_sensitive
+        self.secrets = secrets
+        self.active: set[int] = set()
+        self.spent = 0
+
+    def convert(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        try:
+            handler = EXACT.get(kind)
+            if handler is not None:
+                return handler(value, self.limit)
+            return self.other(value, kind, depth)
+        except _TooLargeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - foreign code; the result names the error
+            return failed(value, error)
+
+    def other(self, value: Any, kind: type, depth: int) -> Any:
+        # Types are asked, not values: isinstance() would evaluate a lazy object.
+        build = self.builder(kind)
+        if build is not None:
+            return self.container(value, depth, build)
+        if issubclass(kind, (Enum, LazyObject, File)):
+            return self.convert(_inner(value, kind), depth)
+        for base, handler in BASES:
+            if issubclass(kind, base):
+                return handler(value, self.limit)
+        if hasattr(kind, "_meta") and hasattr(kind, "pk"):
+            return _reference(value)
+        return self.described(value)
+
+    def builder(self, kind: type) -> Callable[[Any, int], Any] | None:
+        if kind is dict or issubclass(kind, Mapping):
+            return self.mapping
+        if kind is list or issubclass(kind, (list, tuple, deque, MappingView)):
+            return self.sequence
+        return self.unordered if issubclass(kind, AbstractSet) else None
+
+    def container(self, value: Any, depth: int, build: Callable[[Any, int], Any]) -> Any:
+        if id(value) in self.active:
+            return {"$cycle": True}
+        if depth >= MAX_DEPTH:
+            return {"$cut": {"depth": MAX_DEPTH}}
+        self.active.add(id(value))
+        try:
+            result = build(value, depth + 1)
+        except _TooLargeError:
+            if depth:
+                raise
+            return {"$cut": {"items": len(value)}}
+        finally:
+            self.active.discard(id(value))
+        if depth:
+            return result
+        content = orjson.dumps(result)
+        if len(content) <= self.limit:
+            return result
+        # A character takes at most four bytes, so this holds the whole head.
+        head = content[: 4 * CUT_HEAD].decode("utf-8", "ignore")[:CUT_HEAD]
+        return cut(content, head)
+
+    def mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        # A QueryDict's own items() would give only the last value of each key.
+        pairs = dict.items(value) if isinstance(value, dict) else value.items()
+        for key, item in pairs:
+            name = self.key_text(key)
+            self.charge(item)
+            if item is not None and self.is_sensitive is not None and self.is_sensitive(name):
+                safe = self.masked(item)
+            else:
+                safe = self.convert(item, depth)
+            result[_free_key(short_key(name), result)] = safe
+        return result
+
+    def sequence(self, value: Iterable[Any], depth: int) -> list[Any]:
+        result = []
+        for item in value:
+            self.charge(item)
+            result.append(self.convert(item, depth))
+        return result
+
+    def unordered(self, value: Iterable[Any], depth: int) -> list[Any]:
+        return sorted(self.sequence(value, depth), key=orjson.dumps)
+
+    def key_text(self, key: Any) -> str:
+        if type(key) is str:
+            return key
+        if isinstance(key, str):
+            return str.__str__(key)
+        if isinstance(key, bytes):
+            return key.decode("utf-8", "backslashreplace")
+        return str(self.convert(key, MAX_DEPTH - 1))
+
+    def masked(self, value: Any) -> str:
+        if self.secrets is not None:
+            _collect(value, self.secrets)
+        return REDACTED
+
+    def charge(self, item: Any) -> None:
+        """Count what a checksum costs, so that shared or endless data cannot exhaust memory."""
+        self.spent += 1
+        if type(item) is str:
+            self.spent += min(len(item), self.limit) // _CHARACTERS_PER_ITEM
+        if self.spent > max(MAX_ITEMS, self.limit):
+            raise _TooLargeError
+
+    def described(self, value: Any) -> dict[str, Any]:
+        text = safe_text(repr(value), limit=_REPR_LENGTH)
+        self.charge(text)
+        if self.is_sensitive is not None and any(map(self.is_sensitive, _NAMED.findall(text))):
+            text = REDACTED
+        return {"$repr": text, "$type": type_name(value)}
+
+
+def _inner(value: Any, kind: type) -> Any:
+    """What an enum member, a lazy object or a file stands for."""
+    if issubclass(kind, Enum):
+        return value._value_
+    if issubclass(kind, File):
+        return value.name
+    # Django has no public way to ask a lazy object for what it wraps.
+    if value._wrapped is empty:  # noqa: SLF001
+        value._setup()  # noqa: SLF001
+    return value._wrapped  # noqa: SLF001
+
+
+def _reference(instance: Any) -> dict[str, Any]:
+    """A model instance by type and key: its ``__str__`` may run queries or show secrets."""
+    key = instance.pk
+    return {
+        "object_type": safe_text(instance._meta.label_lower, limit=NAME_LENGTH),  # noqa: SLF001
+        "object_id": None if key is None else stable_key(key),
+    }
+
+
+def _free_key(name: str, taken: dict[str, Any]) -> str:
+    """The name, or with ``~2``, ``~3``, ... when ``1`` and ``"1"`` are both keys."""
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}~{number}"
+    return free
+
+
+def _collect(value: Any, secrets: set[str]) -> None:
+    """Add the strings and numbers inside a masked value, as text."""
+    waiting: list[Any] = [value]
+    seen: set[int] = set()
+    visited = 0
+    while waiting and visited < _MAX_SECRETS:
+        visited += 1
+        item = waiting.pop()
+        kind = type(item)
+        # Types are asked, not values: isinstance() would evaluate a lazy object.
+        if kind is bool or id(item) in seen:
+            continue
+        if issubclass(kind, Enum):
+            waiting.append(item._value_)
+        elif issubclass(kind, str):
+            secrets.update({str.__str__(item)} - {"", REDACTED})
+        elif issubclass(kind, bytes):
+            secrets.update({item.decode("utf-8", "backslashreplace")} - {""})
+        elif issubclass(kind, (int, float, Decimal, uuid.UUID)):
+            secrets.add(safe_text(item))
+        elif issubclass(kind, (list, tuple, deque, set, frozenset)):
+            seen.add(id(item))
+            waiting.extend(item)
+        elif issubclass(kind, dict):
+            seen.add(id(item))
+            waiting.extend(dict.values(item))

@@ -1,0 +1,597 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import orjson
+import pytest
+import structlog
+from django.core import checks
+
+from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.sinks.base import SinkConfig
+from django_signal_audit.sinks.file import FileSink
+from tests.factories import make_config, make_event
+from tests.sinks import file_writers
+from tests.sinks.contract import SinkContract
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_writers(command, path):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.sinks.file_writers", command, str(path)],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def messages_in(*paths):
+    """The messages of files that hold nothing but whole lines."""
+    messages = []
+    for path in paths:
+        content = path.read_bytes()
+        *lines, rest = content.split(b"\n")
+        assert rest == b""
+        messages += [orjson.loads(line)["message"] for line in lines]
+    return messages
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "audit.jsonl"
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """What was forced to disk, as the names of files."""
+    names = []
+    original = os.fsync
+
+    def fsync(descriptor):
+        names.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return names
+
+
+class TestContract(SinkContract):
+    @pytest.fixture(params=["never", "interval", "commit"])
+    def sink(self, request, path):
+        sink = FileSink(make_config(), path=path, fsync=request.param)
+        yield sink
+        sink.close()
+
+    def written(self, sink):
+        if not sink.path.exists():
+            return []
+        return [orjson.loads(line) for line in sink.path.read_bytes().splitlines()]
+
+
+class TestManyWriters:
+    def expected(self):
+        own = [
+            f"{name}:{thread}:{number}"
+            for name in range(file_writers.PROCESSES)
+            for thread in range(file_writers.THREADS)
+            for number in range(file_writers.EMITS)
+        ]
+        return Counter(["parent", *own, "parent again"])
+
+    def test_eight_processes_lose_and_tear_nothing(self, path):
+        run_writers("share", path)
+
+        messages = messages_in(path)
+        assert Counter(messages) == self.expected()
+        for thread in ("0:0:", "7:2:"):
+            own = [message for message in messages if message.startswith(thread)]
+            assert own == [f"{thread}{number}" for number in range(file_writers.EMITS)]
+
+    def test_renaming_under_the_writers_loses_nothing(self, path):
+        renamed = run_writers("rename", path)
+
+        assert renamed > 2
+        files = [Path(f"{path}.{number}") for number in range(renamed)]
+        assert Counter(messages_in(*files, path)) == self.expected()
+
+    def test_killed_writers_lose_nothing_that_was_acknowledged(self, path):
+        report = run_writers("kill", path)
+        messages, torn = [], []
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            try:
+                messages.append(orjson.loads(line)["message"])
+            except orjson.JSONDecodeError:
+                torn.append(line)
+
+        assert len(report["acknowledged"]) > report["kills"]
+        assert set(report["acknowledged"]) <= set(messages)
+        assert len(set(messages)) == len(messages)
+        assert len(torn) <= report["kills"]
+        assert all(line.count(b'{"id":') <= 1 for line in torn), "none is merged"
+        survivors = [message for message in messages if message.startswith("survivor")]
+        assert survivors == [f"survivor:{number}" for number in range(len(survivors))]
+
+    def test_forking_while_threads_write(self, path):
+        expected = run_writers("fork", path)
+
+        assert Counter(messages_in(path)) == Counter(expected)
+
+    def test_a_full_disk_leaves_whole_lines_and_room_resumes(self, path):
+        report = run_writers("limit", path)
+
+        assert report["written"] == [
+            "large 0.0",
+            "large 0.1",
+            "small.0",
+            "small.1",
+            "after.0",
+            "after.1",
+        ]
+        assert messages_in(path) == report["written"]
+        short, again, full = report["errors"]
+        assert short[2] == again[2] < full[2] < file_writers.SIZE_LIMIT
+        assert [short[0], full[0]] == [errno.ENOSPC, errno.EFBIG]
+        assert f"Sink 'audit': only {file_writers.SIZE_LIMIT - short[2]} of " in short[1]
+        assert "bytes could not be written: File too large" in full[1]
+        assert str(path) in short[1] and str(path) in full[1]
+
+
+def test_an_emit_is_one_write(path, monkeypatch):
+    writes = []
+    original = os.write
+
+    def write(descriptor, data):
+        writes.append(bytes(data))
+        return original(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    sink = FileSink(make_config(), path=path)
+    sink.emit([make_event(message=text) for text in ("one", "two")])
+    sink.close()
+
+    assert writes == [path.read_bytes()]
+
+
+def test_a_new_file_has_the_permissions_asked_for(path, tmp_path):
+    other = tmp_path / "other"
+    umask = os.umask(0o022)
+    try:
+        for sink in (
+            FileSink(make_config(), path=path),
+            FileSink(make_config(), path=other, mode=0o666),
+        ):
+            sink.emit([make_event()])
+            sink.close()
+    finally:
+        os.umask(umask)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert stat.S_IMODE(other.stat().st_mode) == 0o644
+
+
+def test_nothing_is_opened_before_the_first_event(path):
+    sink = FileSink(make_config(), path=str(path))
+    sink.check()
+    sink.flush()
+    sink.close()
+
+    assert sink.path == path
+    assert not path.exists()
+
+
+def test_a_relative_path_is_resolved_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sink = FileSink(make_config(), path="audit.jsonl")
+    monkeypatch.chdir("/")
+    sink.emit([make_event()])
+    sink.close()
+
+    assert sink.path == tmp_path / "audit.jsonl"
+    assert sink.path.exists()
+
+
+def test_the_descriptor_is_not_inherited_by_other_programs(path):
+    sink = FileSink(make_config(), path=path)
+    sink.emit([make_event()])
+
+    assert not os.get_inheritable(sink._descriptor)
+    sink.close()
+
+
+def test_a_torn_tail_is_ended_first(path):
+    path.write_bytes(b'{"message":"whole"}\n{"message":"to')
+    sink = FileSink(make_config(), path=path)
+    sink.emit([make_event(message="next")])
+    sink.emit([make_event(message="last")])
+    sink.close()
+
+    whole, torn, *rest = path.read_bytes().split(b"\n")
+    assert (whole, torn) == (b'{"message":"whole"}', b'{"message":"to')
+    assert [orjson.loads(line)["message"] for line in rest[:-1]] == ["next", "last"]
+    assert rest[-1] == b""
+
+
+def test_a_tail_torn_by_somebody_else_meanwhile_is_ended_too(path):
+    sink = FileSink(make_config(), path=path)
+    sink.emit([make_event(message="one")])
+    with path.open("ab") as file:
+        file.write(b"to")
+    sink.emit([make_event(message="two")])
+    sink.close()
+
+    assert path.read_bytes().split(b"\n")[1] == b"to"
+
+
+@pytest.mark.parametrize("how", ["rename", "unlink", "replace"])
+def test_the_file_of_the_path_is_written(path, tmp_path, how):
+    sink = FileSink(make_config(), path=path)
+    sink.emit([make_event(message="one")])
+    old = tmp_path / "old"
+    if how == "unlink":
+        path.unlink()
+    else:
+        path.rename(old)
+    if how == "replace":
+        path.touch()
+    sink.emit([make_event(message="two")])
+    sink.close()
+
+    assert messages_in(path) == ["two"]
+    if how != "unlink":
+        assert messages_in(old) == ["one"]
+
+
+def test_copytruncate_is_survived(path):
+    sink = FileSink(make_config(), path=path)
+    sink.emit([make_event(message="one")])
+    os.truncate(path, 0)
+    sink.emit([make_event(message="two")])
+    sink.close()
+
+    assert messages_in(path) == ["two"]
+
+
+def test_a_path_that_changes_for_ever_is_an_error(path, monkeypatch):
+    sink = FileSink(make_config(), path=path)
+    monkeypatch.setattr(sink, "_is_current", lambda descriptor: False)
+
+    with pytest.raises(OSError, match="named another file each of 1000 times") as caught:
+        sink.emit([make_event()])
+    assert caught.value.errno == errno.EBUSY
+    assert sink._descriptor is None
+
+
+def test_a_short_write_is_taken_back_and_raised(path, monkeypatch):
+    sink = FileSink(make_config(), path=path)
+    sink.emit([make_event(message="one")])
+    original = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: original(descriptor, data[:100]))
+        with pytest.raises(OSError, match=r"Sink 'audit': only 100 of \d+ bytes") as caught:
+            sink.emit([make_event(message="two"), make_event(message="three")])
+    sink.emit([make_event(message="four")])
+    sink.close()
+
+    assert caught.value.errno == errno.ENOSPC
+    assert str(path) in str(caught.value)
+    assert messages_in(path) == ["one", "four"]
+
+
+def test_a_failing_write_is_taken_back_and_raised(path, monkeypatch):
+    sink = FileSink(make_config(), path=path)
+    original = os.write
+
+    def write(descriptor, data):
+        original(descriptor, data[:100])
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        with pytest.raises(OSError, match=r"'audit': .* could not be written: Input") as caught:
+            sink.emit([make_event()])
+    assert path.read_bytes() == b""
+    sink.emit([make_event(message="next")])
+    sink.close()
+
+    assert caught.value.errno == errno.EIO
+    assert caught.value.filename == str(path)
+    assert messages_in(path) == ["next"]
+
+
+def test_an_interrupted_emit_is_taken_back(path, monkeypatch):
+    sink = FileSink(make_config(), path=path)
+    original = os.write
+
+    def write(descriptor, data):
+        original(descriptor, data)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        with pytest.raises(KeyboardInterrupt):
+            sink.emit([make_event()])
+    sink.emit([make_event(message="next")])
+    sink.close()
+
+    assert messages_in(path) == ["next"]
+
+
+def test_a_file_that_cannot_be_cut_says_so(path, monkeypatch):
+    sink = FileSink(make_config(), path=path)
+    original = os.write
+
+    def refuse(descriptor, size):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: original(descriptor, data[:100]))
+        patch.setattr(os, "ftruncate", refuse)
+        with pytest.raises(OSError, match="only 100 of") as caught:
+            sink.emit([make_event(message="torn")])
+    sink.emit([make_event(message="next")])
+    sink.close()
+
+    assert "could not be cut back to 0 bytes" in caught.value.__notes__[0]
+    assert orjson.loads(path.read_bytes().splitlines()[1])["message"] == "next"
+
+
+@pytest.mark.parametrize("failing", ["lstat", "write"])
+def test_after_an_error_other_processes_may_write(path, monkeypatch, failing):
+    sink = FileSink(make_config(), path=path)
+    sink.emit([make_event(message="one")])
+
+    def fail(*args, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((Path, "lstat") if failing == "lstat" else (os, "write")), fail)
+        with pytest.raises(PermissionError):
+            sink.emit([make_event(message="two")])
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    sink.close()
+
+    assert messages_in(path) == ["one"]
+
+
+def test_waits_for_another_process_that_holds_the_lock(path):
+    sink = FileSink(make_config(), path=path)
+    sink.emit([make_event(message="one")])
+    writer = threading.Thread(target=sink.emit, args=([make_event(message="two")],))
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        writer.start()
+        time.sleep(0.05)
+        assert messages_in(path) == ["one"]
+    writer.join()
+    sink.close()
+
+    assert messages_in(path) == ["one", "two"]
+
+
+class TestFsync:
+    def test_never(self, path, synced):
+        sink = FileSink(make_config(), path=path)
+        sink.emit([make_event()])
+        sink.flush()
+        sink.close()
+
+        assert synced == []
+
+    def test_commit_before_each_emit_returns(self, path, synced):
+        sink = FileSink(make_config(), path=path, fsync="commit")
+        sink.emit([make_event()])
+        assert synced == [path.parent.name, path.name], "a file without its name would be lost"
+        sink.emit([make_event()])
+        sink.flush()
+        sink.close()
+
+        assert synced == [path.parent.name, path.name, path.name]
+
+    def test_commit_fails_where_the_disk_fails(self, path, monkeypatch):
+        sink = FileSink(make_config(), path=path, fsync="commit")
+        sink.emit([make_event()])
+
+        def fail(descriptor):
+            raise OSError(errno.EIO, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail)
+            with pytest.raises(OSError, match="Input/output"):
+                sink.emit([make_event()])
+        sink.close()
+
+    def test_interval_by_the_clock_and_on_flush_and_close(self, path, synced, monkeypatch):
+        now = 1000.0
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        sink = FileSink(make_config(), path=path, fsync="interval", fsync_interval=5)
+        sink.emit([make_event()])
+        del synced[:]  # the directory
+        now += 4.9
+        sink.emit([make_event()])
+        assert synced == []
+        now += 0.1
+        sink.emit([make_event()])
+        assert synced == [path.name]
+        sink.emit([make_event()])
+        assert synced == [path.name]
+        sink.flush()
+        sink.flush()
+        assert synced == [path.name] * 2
+        sink.emit([make_event()])
+        sink.close()
+        assert synced == [path.name] * 3
+
+    def test_interval_forces_a_renamed_file_before_leaving_it(self, path, synced):
+        sink = FileSink(make_config(), path=path, fsync="interval", fsync_interval=3600)
+        sink.emit([make_event()])
+        path.rename(f"{path}.1")
+        sink.emit([make_event()])
+
+        assert f"{path.name}.1" in synced
+        sink.close()
+
+
+def test_an_event_dropped_by_its_format_is_left_out(path):
+    def drop_two(event):
+        if event.message == "two":
+            raise structlog.DropEvent
+        return event.message.encode()
+
+    sink = FileSink(SinkConfig("audit", drop_two), path=path)
+    sink.emit([make_event(message="two")])
+    assert not path.exists()
+    sink.emit([make_event(message=text) for text in ("one", "two", "three")])
+    sink.close()
+
+    assert path.read_bytes() == b"one\nthree\n"
+
+
+def test_an_error_of_the_format_writes_nothing(path):
+    def fail_at_two(event):
+        if event.message == "two":
+            raise ZeroDivisionError
+        return b"one"
+
+    sink = FileSink(SinkConfig("audit", fail_at_two), path=path)
+    with pytest.raises(ZeroDivisionError):
+        sink.emit([make_event(message=text) for text in ("one", "two")])
+
+    assert not path.exists()
+
+
+def test_an_event_from_inside_the_same_write_is_refused_and_does_not_hang(path, monkeypatch):
+    sink = FileSink(make_config(), path=path)
+    original = os.write
+
+    def write(descriptor, data):
+        with pytest.raises(RuntimeError, match="while the same thread was writing"):
+            sink.emit([make_event(message="from a signal handler")])
+        return original(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    sink.emit([make_event(message="one")])
+    sink.close()
+
+    assert messages_in(path) == ["one"]
+
+
+def make_missing(path):
+    return path.parent / "missing" / path.name
+
+
+def make_directory(path):
+    path.mkdir()
+    return path
+
+
+def make_link(path):
+    target = path.parent / "target"
+    target.touch()
+    path.symlink_to(target)
+    return path
+
+
+def make_dangling_link(path):
+    path.symlink_to("/nowhere")
+    return path
+
+
+def make_pipe(path):
+    os.mkfifo(path)
+    return path
+
+
+def make_below_a_file(path):
+    path.touch()
+    return path / "audit.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("make", "number", "message", "hint"),
+    [
+        (make_missing, "E201", "The directory {parent} does not exist.", "Create it"),
+        (make_directory, "E202", "{path} is a directory.", "Write the path of a file in it."),
+        (make_link, "E204", "{path} is a symbolic link, which is not followed.", "Write the path"),
+        (make_dangling_link, "E204", "{path} is a symbolic link, which is not followed.", "Write"),
+        (make_pipe, "E205", "{path} is not a regular file.", "For the output of the process"),
+        (make_below_a_file, "E203", "{path} cannot be reached: Not a directory.", "Correct"),
+    ],
+)
+def test_a_path_that_cannot_serve_is_a_check_error_and_refused(path, make, number, message, hint):
+    sink = FileSink(make_config(), path=make(path))
+    message = message.format(path=sink.path, parent=sink.path.parent)
+
+    (found,) = sink.check()
+    assert isinstance(found, checks.Error)
+    assert (found.id, found.msg) == (f"django_signal_audit.{number}", f"Sink 'audit': {message}")
+    assert found.hint.startswith(hint)
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the message is compared below
+        sink.emit([make_event()])
+    assert f"Sink 'audit': {message} {hint}" in str(caught.value)
+    assert caught.value.filename == str(sink.path)
+    assert sink._descriptor is None
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_missing_permissions_are_a_check_error(path, monkeypatch, exists):
+    # The suite may run as root, to whom all is permitted.
+    monkeypatch.setattr(os, "access", lambda *args, **options: False)
+    monkeypatch.setattr(os, "supports_effective_ids", set())
+    if exists:
+        path.touch()
+    (found,) = FileSink(make_config(), path=path).check()
+
+    assert found.id == "django_signal_audit.E203"
+    assert str(path if exists else path.parent) in found.msg
+
+
+def test_a_file_that_cannot_be_opened_is_named(path, monkeypatch):
+    def refuse(*args, **options):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="'audit': the file cannot be opened: Too many") as caught:
+        FileSink(make_config(), path=path).emit([make_event()])
+    assert caught.value.filename == str(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fsync": "always"}, "fsync is 'always'. Write 'never', 'interval' or 'commit'."),
+        ({"fsync": True}, "fsync is True. Write 'never'"),
+        ({"fsync_interval": 0}, "fsync_interval is 0. Write a number of seconds"),
+        ({"fsync_interval": "1"}, "fsync_interval is '1'. Write a number of seconds"),
+        ({"mode": "0640"}, "mode is '0640'. Write a number of permissions such as 0o640."),
+        ({"mode": 0o7777}, "mode is 4095. Write"),
+        ({"path": ""}, "path is ''. Write the path of a file"),
+        ({"path": b"/tmp/a"}, r"path is b'/tmp/a'. Write"),
+        ({"path": "a\0b"}, r"path is 'a\\x00b'. Write"),
+        ({"path": None}, "path is None. Write"),
+    ],
+)
+def test_a_wrong_option_is_refused(path, options, message):
+    with pytest.raises(AuditConfigurationError, match=f"Sink 'audit': {message}"):
+        FileSink(make_config(), **({"path": path} | options))
+
+
+def test_is_fit_for_production():
+    assert not FileSink.development_only
+    assert not FileSink.transactional
