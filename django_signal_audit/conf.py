@@ -118,7 +118,8 @@ def _require_type(key: str, value: Any) -> None:
         not isinstance(value, int) or isinstance(value, bool) or value < _INTEGERS[key]
     ):
         raise AuditConfigurationError(
-            f"{SETTING}[{key!r}] must be a whole number of at least {_INTEGERS[key]}, not {value!r}."
+            f"{SETTING}[{key!r}] must be a whole number of at least {_INTEGERS[key]}, "
+            f"not {value!r}."
         )
     if key in _MAPPINGS and not isinstance(value, Mapping):
         raise AuditConfigurationError(

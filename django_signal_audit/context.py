@@ -119,8 +119,8 @@ class _Scope:
     def _recreate(self) -> Self:
         """A fresh scope for each call of a decorated function: tokens belong to one use."""
         scope = type(self).__new__(type(self))
-        scope._assignments = self._assignments  # noqa: SLF001 - the same class
-        scope._tokens = []  # noqa: SLF001 - the same class
+        scope._assignments = self._assignments
+        scope._tokens = []
         return scope
 
     def __enter__(self) -> Self:
@@ -266,7 +266,7 @@ def _request_context(request: HttpRequest) -> Mapping[str, Any]:
             "ip": request.META.get("REMOTE_ADDR") or None,
             "user_agent": request.META.get("HTTP_USER_AGENT") or None,
         }
-        request._signal_audit_context = cached  # type: ignore[attr-defined]  # noqa: SLF001
+        request._signal_audit_context = cached  # type: ignore[attr-defined]
     return cached
 
 

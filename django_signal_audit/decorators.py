@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
 
-from django_signal_audit import context, registry
+from django_signal_audit import conf, context, registry
 from django_signal_audit.event import Outcome
 from django_signal_audit.exceptions import AuditConfigurationError
 from django_signal_audit.ids import uuid7
@@ -109,57 +109,73 @@ def audit_event(
             "@audit_event needs the event's name: @audit_event('shift.assign')."
         )
 
+    limited = None if sinks is None else tuple(sinks)
+
     def decorate(function: F) -> F:
-        signature = inspect.signature(function)
-        for name in arguments:
-            if name not in signature.parameters:
-                raise AuditConfigurationError(
-                    f"@audit_event({event!r}): {function.__qualname__} has no argument {name!r}."
-                )
+        choose = _chooser(event, function, arguments)
+        sender = f"{function.__module__}.{function.__qualname__}"
 
-        def chosen(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-            if not arguments:
-                return {}
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            return {name: bound.arguments[name] for name in arguments}
+        def start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+            return _Call(event, sender, level, limited, using, choose(args, kwargs))
 
-        def scope(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
-            sender = f"{function.__module__}.{function.__qualname__}"
-            limited = None if sinks is None else tuple(sinks)
-            return _Call(event, sender, level, limited, using, chosen(args, kwargs))
-
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
-                call = scope(args, kwargs)
-                try:
-                    with call.inside():
-                        result = await function(*args, **kwargs)
-                except Exception as exc:
-                    await sync_to_async(call.record)(exc)
-                    raise
-                await sync_to_async(call.record)(None)
-                return result
-
-            return cast("F", async_wrapper)
-
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            call = scope(args, kwargs)
-            try:
-                with call.inside():
-                    result = function(*args, **kwargs)
-            except Exception as exc:
-                call.record(exc)
-                raise
-            call.record(None)
-            return result
-
-        return cast("F", wrapper)
+        recorded = _recorded_async if inspect.iscoroutinefunction(function) else _recorded
+        return cast("F", functools.wraps(function)(recorded(function, start)))
 
     return decorate
+
+
+def _chooser(
+    event: str, function: Callable[..., Any], names: Collection[str]
+) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any]]:
+    """A function that picks the named arguments out of a call."""
+    signature = inspect.signature(function)
+    for name in names:
+        if name not in signature.parameters:
+            raise AuditConfigurationError(
+                f"@audit_event({event!r}): {function.__qualname__} has no argument {name!r}. "
+                f"{conf.nearest(name, list(signature.parameters) or ['(none)'])}"
+            )
+
+    def choose(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if not names:
+            return {}
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return {name: bound.arguments[name] for name in names}
+
+    return choose
+
+
+def _recorded(function: Callable[..., Any], start: Callable[..., _Call]) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        call = start(args, kwargs)
+        try:
+            with call.inside():
+                result = function(*args, **kwargs)
+        except BaseException as exc:
+            call.record(exc)
+            raise
+        call.record(None)
+        return result
+
+    return wrapper
+
+
+def _recorded_async(
+    function: Callable[..., Any], start: Callable[..., _Call]
+) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        call = start(args, kwargs)
+        try:
+            with call.inside():
+                result = await function(*args, **kwargs)
+        except BaseException as exc:
+            await sync_to_async(call.record)(exc)
+            raise
+        await sync_to_async(call.record)(None)
+        return result
+
+    return wrapper
 
 
 class _Call:

@@ -25,7 +25,7 @@ def object_key(model: type[Model], pk: Any) -> str:
         pk: its primary key as an attribute or a database value; a tuple if composite.
     """
     field = model._meta.pk
-    if field is None or isinstance(pk, tuple):
+    if isinstance(pk, tuple):
         return stable_key(pk)
     while field.remote_field is not None:
         field = field.target_field  # type: ignore[attr-defined]

@@ -45,7 +45,8 @@ class RecordQuery(Query):
         """Flush, then compile; every read of records passes here, subqueries too."""
         if before_read is not None:
             before_read(using or (connection.alias if connection else DEFAULT_DB_ALIAS))
-        return super().get_compiler(using, connection, elide_empty)
+        compiler: SQLCompiler = super().get_compiler(using, connection, elide_empty)
+        return compiler
 
 
 class AuditRecordQuerySet(models.QuerySet["AuditRecord"]):
@@ -60,7 +61,7 @@ class AuditRecordQuerySet(models.QuerySet["AuditRecord"]):
     ) -> None:
         if query is None and model is not None:
             query = RecordQuery(model)
-        super().__init__(model=model, query=query, using=using, hints=hints)  # type: ignore[arg-type]
+        super().__init__(model=model, query=query, using=using, hints=hints)
 
     def get_for_object(self, obj: models.Model) -> Self:
         """The records of one object, oldest first.
@@ -85,8 +86,8 @@ class AuditRecordQuerySet(models.QuerySet["AuditRecord"]):
         if not keys:
             return self.none()
         condition = models.Q()
-        for object_type, ids in keys.items():
-            condition |= models.Q(object_type=object_type, object_id__in=ids)
+        for kind, ids in keys.items():
+            condition |= models.Q(object_type=kind, object_id__in=ids)
         return self.filter(condition).order_by("id")
 
     def get_for_model(self, model: type[models.Model]) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TEXT_LIMIT = 10_000
 NAME_LIMIT = 255
+_SCRUBBED_BEYOND = 1000
 
 Observer = Callable[[AuditEvent], None]
 
@@ -178,8 +179,7 @@ def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
     now = act.timestamp or datetime.now(tz=UTC)
     error = None
     if act.error is not None:
-        text = safe_text(act.error, limit=TEXT_LIMIT)
-        error = {"type": type(act.error).__name__, "message": hide.scrub_text(text, secrets)}
+        error = {"type": type(act.error).__name__, "message": clean_text(act.error, secrets)}
     reason = act.reason if act.reason is not None else around.reason
     return AuditEvent(
         id=act.id or uuid7(now),
@@ -187,14 +187,14 @@ def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
         event=safe_text(act.event, limit=NAME_LIMIT),
         level=act.level,
         outcome=act.outcome,
-        sender=hide.scrub_text(safe_text(act.sender, limit=TEXT_LIMIT), secrets),
-        message=hide.scrub_text(safe_text(act.message, limit=TEXT_LIMIT), secrets),
+        sender=clean_text(act.sender, secrets),
+        message=clean_text(act.message, secrets),
         object_type=act.object_type,
         object_id=act.object_id,
-        object_repr=hide.scrub_text(act.object_repr, secrets),
+        object_repr=clean_text(act.object_repr, secrets, limit=conf.current().REPR_LIMIT),
         actor=around.said.actor,
         on_behalf_of=around.said.on_behalf_of,
-        reason=None if reason is None else hide.scrub_text(safe_text(reason), secrets),
+        reason=None if reason is None else clean_text(reason, secrets),
         cause=around.said.cause,
         duration_ms=act.duration_ms,
         error=error,
@@ -203,6 +203,20 @@ def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
         database=act.database if in_database else None,
         transaction=transactions.transaction_id(connections[act.database]) if in_database else None,
     )
+
+
+def clean_text(value: Any, secrets: Collection[str] = (), *, limit: int = TEXT_LIMIT) -> str:
+    """A text for people: safe, without secrets, and at most ``limit`` characters.
+
+    Secrets are taken out before the text is cut, so that no half of one stays.
+
+    Args:
+        value: shown by its ``str()``.
+        secrets: values that must not reappear in it.
+        limit: characters that are kept.
+    """
+    text = safe_text(value, limit=limit + _SCRUBBED_BEYOND)
+    return safe_text(redactor().scrub_text(text, secrets), limit=limit)
 
 
 @contextmanager
@@ -238,7 +252,7 @@ def _surroundings() -> _Around:
             secrets=secrets,
         )
         safe = found if "$cut" not in found else {"context": found}
-    reason = None if said.reason is None else hide.scrub_text(safe_text(said.reason), secrets)
+    reason = None if said.reason is None else clean_text(said.reason, secrets)
     return _Around(said, safe, reason, secrets)
 
 

@@ -109,7 +109,7 @@ def register(model: type[Model] | str, **options: Unpack[PolicyOptions]) -> None
     elif model._meta.abstract:
         _by_abstract_class[model] = checked
     else:
-        label = model._meta.concrete_model._meta.label_lower
+        label = _label_of(model)
         _by_label[label] = checked
         _unregistered.discard(label)
     _resolved.clear()

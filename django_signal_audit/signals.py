@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
 from django.dispatch import Signal
 
-from django_signal_audit import conf, context, tasks
+from django_signal_audit import conf, context, pipeline, tasks
 from django_signal_audit.event import Outcome
 from django_signal_audit.exceptions import AuditConfigurationError
 from django_signal_audit.keys import default_repr, object_key, object_type
@@ -180,7 +180,7 @@ def describe_instance(act: Act, instance: Model) -> None:
     if limit and instance.get_deferred_fields():
         act.object_repr = default_repr(model, act.object_id or "None")
     elif limit:
-        act.object_repr = safe_text(instance, limit=limit)
+        act.object_repr = safe_text(instance, limit=pipeline.TEXT_LIMIT)
     hide = redactor()
     act.secrets |= {
         str(value)

@@ -8,6 +8,7 @@ sinks follow just after COMMIT, before the users' ``on_commit`` hooks.
 
 from __future__ import annotations
 
+import functools
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -239,10 +240,10 @@ def _write_or_log(connection: BaseDatabaseWrapper, route: Route, events: list[Au
         cursor.execute(ops.savepoint_create_sql(_SAVEPOINT))
         try:
             _transactional(route).write(connection, events)
-        except Exception:
+        except Exception as exc:  # noqa: BLE001 - logged and counted, as the policy says
             cursor.execute(ops.savepoint_rollback_sql(_SAVEPOINT))
             cursor.execute(ops.savepoint_commit_sql(_SAVEPOINT))
-            _log_loss(route, events)
+            _log_loss(route, events, exc)
             return
         cursor.execute(ops.savepoint_commit_sql(_SAVEPOINT))
     counters.count(route.alias, "written", len(events))
@@ -258,10 +259,10 @@ def _dispatch_after_commit(batches: Iterable[list[Entry]]) -> None:
         for route, events in _by_route(batch, transactional=False):
             try:
                 route.sink.emit(events)
-            except Exception:  # noqa: BLE001 - a sink may raise anything; it is logged and counted
-                _log_loss(route, events)
+            except Exception as exc:  # noqa: BLE001 - a sink may raise anything; it is logged and counted
+                _log_loss(route, events, exc)
             except BaseException as exc:  # noqa: BLE001 - raised below
-                _log_loss(route, events)
+                _log_loss(route, events, exc)
                 interruption = exc
             else:
                 counters.count(route.alias, "written", len(events))
@@ -291,8 +292,8 @@ def _write_alone(connection: BaseDatabaseWrapper, entries: list[Entry]) -> None:
         elif route.on_error == "log":
             try:
                 _transactional(route).write(connection, events)
-            except Exception:  # noqa: BLE001 - logged and counted, as the policy says
-                _log_loss(route, events)
+            except Exception as exc:  # noqa: BLE001 - logged and counted, as the policy says
+                _log_loss(route, events, exc)
             else:
                 counters.count(route.alias, "written", len(events))
         else:
@@ -322,14 +323,16 @@ def _described(events: list[AuditEvent]) -> str:
     return f"1 event, {one}," if len(events) == 1 else f"{len(events)} events, first {one},"
 
 
-def _log_loss(route: Route, events: list[AuditEvent]) -> None:
-    """Count and log events that a sink failed to write; called while handling the error."""
+def _log_loss(route: Route, events: list[AuditEvent], error: BaseException) -> None:
+    """Count and log events that a sink failed to write."""
     counters.count(route.alias, "lost", len(events))
-    logger.exception(
-        "Audit sink %r (%s) lost %s because it could not write.",
+    logger.error(
+        "Audit sink %r (%s) lost %s because it could not write: %s",
         route.alias,
         type(route.sink).__name__,
         _described(events).rstrip(","),
+        error,
+        exc_info=error,
     )
 
 
@@ -337,64 +340,48 @@ def _log_loss(route: Route, events: list[AuditEvent]) -> None:
 
 
 def _install(connection: BaseDatabaseWrapper) -> ConnectionState:
+    """Shadow the methods that decide a transaction's fate, on this connection alone."""
     state = ConnectionState(buffer=_new_buffer())
-    for name in (
-        "commit",
-        "rollback",
-        "close",
-        "set_autocommit",
-        "savepoint",
-        "savepoint_rollback",
-        "savepoint_commit",
+    for wrapper in (
+        _commit,
+        _rollback,
+        _close,
+        _set_autocommit,
+        _savepoint,
+        _savepoint_rollback,
+        _savepoint_commit,
     ):
+        name = wrapper.__name__.removeprefix("_")
         state.original[name] = getattr(connection, name)
+        setattr(connection, name, functools.partial(wrapper, connection, state))
     connection.__dict__[_STATE] = state
-
-    def commit() -> None:
-        _commit(connection, state)
-
-    def rollback() -> None:
-        _rollback(connection, state)
-
-    def close() -> None:
-        _close(connection, state)
-
-    def set_autocommit(
-        autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
-    ) -> None:
-        _set_autocommit(
-            connection, state, autocommit, force_begin_transaction_with_broken_autocommit
-        )
-
-    def savepoint() -> str | None:
-        if state.buffer.has_spilled and not connection.needs_rollback:
-            _flush(connection, state)
-        sid: str | None = state.original["savepoint"]()
-        if sid is not None:
-            state.buffer.mark(sid)
-        return sid
-
-    def savepoint_rollback(sid: str) -> None:
-        state.original["savepoint_rollback"](sid)
-        if sid is not None:
-            state.buffer.roll_back_to(sid)
-
-    def savepoint_commit(sid: str) -> None:
-        state.original["savepoint_commit"](sid)
-        state.buffer.release(sid)
-
-    wrapped = (
-        commit,
-        rollback,
-        close,
-        set_autocommit,
-        savepoint,
-        savepoint_rollback,
-        savepoint_commit,
-    )
-    for wrapper in wrapped:
-        setattr(connection, wrapper.__name__, wrapper)
     return state
+
+
+def _savepoint(connection: BaseDatabaseWrapper, state: ConnectionState) -> str | None:
+    if state.buffer.has_spilled and not connection.needs_rollback:
+        _flush(connection, state)
+    savepoint: str | None = state.original["savepoint"]()
+    if savepoint is not None:
+        state.buffer.mark(savepoint)
+    return savepoint
+
+
+def _savepoint_rollback(
+    connection: BaseDatabaseWrapper, state: ConnectionState, sid: str | None
+) -> None:
+    state.original["savepoint_rollback"](sid)
+    # Where savepoints are not supported just now, Django gave None and rolls nothing back.
+    if sid is not None:
+        state.buffer.roll_back_to(sid)
+
+
+def _savepoint_commit(
+    connection: BaseDatabaseWrapper, state: ConnectionState, sid: str | None
+) -> None:
+    state.original["savepoint_commit"](sid)
+    if sid is not None:
+        state.buffer.release(sid)
 
 
 def _commit(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
@@ -451,8 +438,12 @@ def _close(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
 
 
 def _set_autocommit(
-    connection: BaseDatabaseWrapper, state: ConnectionState, autocommit: bool, force: bool
+    connection: BaseDatabaseWrapper,
+    state: ConnectionState,
+    autocommit: bool,
+    force_begin_transaction_with_broken_autocommit: bool = False,
 ) -> None:
+    force = force_begin_transaction_with_broken_autocommit
     original = state.original["set_autocommit"]
     if not autocommit or not state.buffer:
         original(autocommit, force_begin_transaction_with_broken_autocommit=force)
@@ -515,8 +506,8 @@ def _write_survivors(
             internals.begin_for_raw_statements(connection)
             _transactional(route).write(connection, events, ignore_existing=True)
             state.original["commit"]()
-        except Exception:  # noqa: BLE001 - logged and counted; the first error is on its way
-            _log_loss(route, events)
+        except Exception as exc:  # noqa: BLE001 - logged and counted; the first error is on its way
+            _log_loss(route, events, exc)
             _roll_back_quietly(state)
         else:
             counters.count(route.alias, "written", len(events))
@@ -539,8 +530,8 @@ def _write_survivors_anew(
         for route, events in routes:
             try:
                 _transactional(route).write(fresh, events, ignore_existing=True)
-            except Exception:  # noqa: BLE001 - logged and counted; the first error is on its way
-                _log_loss(route, events)
+            except Exception as exc:  # noqa: BLE001 - logged and counted; the first error is on its way
+                _log_loss(route, events, exc)
             else:
                 counters.count(route.alias, "written", len(events))
     finally:

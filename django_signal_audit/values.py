@@ -269,16 +269,16 @@ def _inner(value: Any, kind: type) -> Any:
     if issubclass(kind, File):
         return value.name
     # Django has no public way to ask a lazy object for what it wraps.
-    if value._wrapped is empty:  # noqa: SLF001
-        value._setup()  # noqa: SLF001
-    return value._wrapped  # noqa: SLF001
+    if value._wrapped is empty:
+        value._setup()
+    return value._wrapped
 
 
 def _reference(instance: Any) -> dict[str, Any]:
     """A model instance by type and key: its ``__str__`` may run queries or show secrets."""
     key = instance.pk
     return {
-        "object_type": safe_text(instance._meta.label_lower, limit=NAME_LENGTH),  # noqa: SLF001
+        "object_type": safe_text(instance._meta.label_lower, limit=NAME_LENGTH),
         "object_id": None if key is None else stable_key(key),
     }
 

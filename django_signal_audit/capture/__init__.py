@@ -1,0 +1,1 @@
+"""Capture: each module turns one way to write into events."""

@@ -113,7 +113,7 @@ class _FastDelete:
         count = 0
         with write_transaction(using, self.model._meta.db_table):
             for keys, images in rows_of(self.queryset, plan.fields, using):
-                count += by_keys(self.model, keys, using)._raw_delete(using)  # type: ignore[attr-defined]
+                count += by_keys(self.model, keys, using)._raw_delete(using)
                 _emit(self.policy, plan, using, images)
         return count
 

@@ -10,8 +10,7 @@ from django.db import connections
 from django_signal_audit import conf, internals
 from django_signal_audit.capture.plans import UNKNOWN, FieldPlan
 from django_signal_audit.keys import default_repr, object_key
-from django_signal_audit.pipeline import Change, redactor
-from django_signal_audit.values import safe_text
+from django_signal_audit.pipeline import Change, clean_text
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -236,7 +235,6 @@ def instance_repr(plan: ModelPlan, instance: Model, key: str) -> str:
         return ""
     if instance.get_deferred_fields():
         return default_repr(plan.model, key)
-    text = safe_text(instance, limit=limit)
     attributes = instance.__dict__
     secrets = {str(attributes[name]) for name in plan.secret_attnames if attributes.get(name)}
-    return redactor().scrub_text(text, secrets) if secrets else text
+    return clean_text(instance, secrets, limit=limit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import uuid
 from dataclasses import dataclass
@@ -55,9 +55,9 @@ _EXACT: Final[dict[type, type]] = {
         str,
     ),
     models.BooleanField: bool,
-    models.DateField: datetime.date,
+    models.DateField: dt.date,
     models.UUIDField: uuid.UUID,
-    models.DurationField: datetime.timedelta,
+    models.DurationField: dt.timedelta,
     models.BinaryField: bytes,
 }
 
@@ -170,12 +170,12 @@ def _value_field(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
 
 
 def _stored_datetime(field: models.Field[Any, Any], value: Any) -> Any:
-    exact = type(value) is datetime.datetime and value.tzinfo is not None
-    return value.astimezone(datetime.UTC) if exact else UNKNOWN
+    exact = type(value) is dt.datetime and value.tzinfo is not None
+    return value.astimezone(dt.UTC) if exact else UNKNOWN
 
 
 def _stored_time(field: models.Field[Any, Any], value: Any) -> Any:
-    return value if type(value) is datetime.time and value.tzinfo is None else UNKNOWN
+    return value if type(value) is dt.time and value.tzinfo is None else UNKNOWN
 
 
 def _stored_float(field: models.Field[Any, Any], value: Any) -> Any:

@@ -123,8 +123,7 @@ def _after(
 ) -> set[Any]:
     """The far keys that are related now; asked of the database where Django does not say.
 
-    Args:
-        filtered: the far model's manager may hide objects, which a removal then spares.
+    ``filtered`` says that the far model's manager may hide objects: a removal spares those.
     """
     if method == "add":
         return before | (named or set())

@@ -90,7 +90,7 @@ def _connect(model: type[Model], name: str, sinks: tuple[str, ...] | None) -> No
         )
         return
     for field in model._meta.many_to_many:
-        through = field.remote_field.through  # type: ignore[union-attr]
+        through = field.remote_field.through
         model_signals.m2m_changed.connect(
             receiver,
             sender=through,
