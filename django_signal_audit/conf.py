@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Final
 
-from django.conf import settings
+from django.conf import Settings, settings
 
 from django_signal_audit.exceptions import AuditConfigurationError
 
@@ -87,11 +87,26 @@ def current() -> Config:
         AuditConfigurationError: a key is unknown or a value has the wrong type.
     """
     global _seen, _config  # noqa: PLW0603 - one cached parse per settings object
-    raw = getattr(settings, SETTING, _NOTHING)
+    raw = _raw()
     if raw is not _seen or _config is None:
         _config = parse(raw)
         _seen = raw
     return _config
+
+
+def _raw() -> Any:
+    """``settings.SIGNAL_AUDIT``; every write asks, so the common answers are found quickly.
+
+    Django keeps a setting that was read in the instance's ``__dict__`` until settings
+    change. It keeps no note of one that is not there: asking for that costs 6 us each time.
+    """
+    known = settings.__dict__
+    if SETTING in known:
+        return known[SETTING]
+    holder = known.get("_wrapped")
+    if type(holder) is Settings and SETTING not in holder.__dict__:
+        return _NOTHING
+    return getattr(settings, SETTING, _NOTHING)
 
 
 def parse(raw: Any) -> Config:

@@ -1,6 +1,6 @@
 """Reads a trail back, in constant memory: from databases or from the files of sinks.
 
-    for event in read_databases(trail_databases(), TrailFilter(object_type="shop.order")):
+    for event in read_databases(trail_databases(), TrailFilter(object_type="shop.Order")):
         ...
 
 Both sources apply the same ``TrailFilter`` and yield the same ``AuditEvent``.
@@ -12,42 +12,384 @@ import heapq
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import orjson
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.models import Q
 from django.utils import timezone
 
 from django_signal_audit import conf
-from django_signal_audit.event import (
-    EVENT_FIELDS,
-    SCHEMA_VERSION,
-    Actor,
-    AuditEvent,
-    Outcome,
-)
+from django_signal_audit.event import EVENT_FIELDS, SCHEMA_VERSION, Actor, AuditEvent, Outcome
 from django_signal_audit.exceptions import AuditError
 from django_signal_audit.ids import lowest_uuid7
 from django_signal_audit.models import AuditRecord, AuditRecordQuerySet, record_table_exists
 from django_signal_audit.sinks import FileSink, routing
 
-if TYPE_CHECKING:
-    from operator import attrgetter  # noqa: F401
+PAGE_SIZE: Final = 500
 
-PAGE_SIZE: Final = 1000
-
-# One event is bounded by VALUE_LIMIT for each of its values; a "line" beyond this is damage, such
-# as the zeros that a file system leaves after a power cut.
+# The values of an event are bounded by VALUE_LIMIT; a "line" beyond this is damage, such as the
+# zeros that a file system leaves after a power cut.
 MAX_LINE: Final = 64 * 1024 * 1024
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_WILDCARDS: Final = "*?["
 _JSON_FORMATS: Final = ("json", "django_signal_audit.formats.json.processors")
 _DUMMY_ENGINE: Final = "django.db.backends.dummy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrailFilter:
+    """Which events of a trail are wanted; what is left out does not filter.
+
+    Attributes:
+        since: first moment included; naive values are in the current time zone.
+        until: first moment left out.
+        object_type: ``app_label.model``, in any case.
+        object_id: the object's key as text; it needs ``object_type``.
+        actor: ``type:id``, an id, a label, or the type of actors that have no id.
+        event: patterns such as ``model.*``; one of them must match.
+
+    Raises:
+        ValueError: a text is empty, ``object_id`` stands alone, or the time span is empty.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    object_type: str | None = None
+    object_id: str | None = None
+    actor: str | None = None
+    event: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if "" in (self.object_type, self.object_id, self.actor, *self.event):
+            # An actor without a label has the label "": an empty text would match by accident.
+            raise ValueError("A filter's text is empty; leave the filter out instead.")
+        if self.object_id is not None and self.object_type is None:
+            raise ValueError("object_id needs object_type: keys repeat from model to model.")
+        if self.since and self.until and _aware(self.since) >= _aware(self.until):
+            raise ValueError("since must be before until.")
+
+    def matches(self, event: AuditEvent) -> bool:
+        """Whether an event is wanted."""
+        return (
+            (self._lowest is None or event.id >= self._lowest)
+            and (self._end is None or event.id < self._end)
+            and (self._type is None or event.object_type == self._type)
+            and (self.object_id is None or event.object_id == self.object_id)
+            and (self.actor is None or self._is_actor(event.actor))
+            and (not self.event or any(fnmatchcase(event.event, p) for p in self.event))
+        )
+
+    def narrow(self, records: AuditRecordQuerySet) -> AuditRecordQuerySet:
+        """Let the database leave out what it can: the wanted records, and maybe some more.
+
+        What a pattern says beyond its first wildcard, and how databases compare text (SQLite
+        and MySQL ignore case here and there), is left to ``matches``.
+        """
+        records = records.filter(self._event_condition())
+        if self._lowest is not None:
+            records = records.filter(id__gte=self._lowest)
+        if self._end is not None:
+            records = records.filter(id__lt=self._end)
+        if self._type is not None:
+            records = records.filter(object_type=self._type)
+        if self.object_id is not None:
+            records = records.filter(object_id=self.object_id)
+        if self.actor is not None:
+            records = records.filter(_actor_condition(self.actor))
+        return records
+
+    @cached_property
+    def _lowest(self) -> uuid.UUID | None:
+        return _lowest_id(self.since)
+
+    @cached_property
+    def _end(self) -> uuid.UUID | None:
+        return _lowest_id(self.until)
+
+    @cached_property
+    def _type(self) -> str | None:
+        return self.object_type and self.object_type.lower()
+
+    def _is_actor(self, actor: Actor | None) -> bool:
+        if actor is None:
+            return False
+        if self.actor in (actor.id, actor.label):
+            return True
+        return self.actor == (actor.type if actor.id is None else f"{actor.type}:{actor.id}")
+
+    def _event_condition(self) -> Q:
+        condition = Q()
+        for pattern in self.event:
+            head = _literal_head(pattern)
+            if not head:
+                return Q()
+            condition |= Q(event=head) if head == pattern else Q(event__startswith=head)
+        return condition
+
+
+def read_database(
+    alias: str, trail_filter: TrailFilter | None = None, *, page_size: int = PAGE_SIZE
+) -> Iterator[AuditEvent]:
+    """The events that one database holds, oldest first.
+
+    Each page is a query of its own that starts after the last id seen: no transaction
+    stays open and no cursor stays on the server, however long the reading takes.
+
+    Args:
+        alias: the database.
+        trail_filter: which events; all of them if left out.
+        page_size: how many records are in memory at a time.
+
+    Raises:
+        AuditError: a record cannot be read as an event.
+    """
+    wanted = trail_filter or TrailFilter()
+    records = wanted.narrow(AuditRecord.objects.using(alias)).order_by("id")
+    page = records[:page_size]
+    while True:
+        rows = list(page)
+        for record in rows:
+            event = _to_event(record, alias)
+            if wanted.matches(event):
+                yield event
+        if len(rows) < page_size:
+            return
+        page = records.filter(id__gt=rows[-1].id)[:page_size]
+
+
+def read_databases(
+    aliases: Iterable[str], trail_filter: TrailFilter | None = None
+) -> Iterator[AuditEvent]:
+    """The events that several databases hold, oldest first, each event once.
+
+    Args:
+        aliases: the databases; two may be the same one, such as a replica.
+        trail_filter: which events; all of them if left out.
+
+    Raises:
+        AuditError: a record cannot be read as an event.
+    """
+    trails = [read_database(alias, trail_filter) for alias in aliases]
+    last = None
+    for event in heapq.merge(*trails, key=_order):
+        if event.id != last:
+            yield event
+        last = event.id
+
+
+class FileTrail:
+    """The events that files of JSON lines hold, in the order of the lines, each event once.
+
+    Lines that are no event - torn by a killed process, or of another format - are left out
+    and counted. What is appended while a file is read is left to the next reading.
+
+    Args:
+        paths: the files; read one after the other.
+        trail_filter: which events; all of them if left out.
+
+    Attributes:
+        damaged: how many lines of each file the last reading left out.
+    """
+
+    def __init__(self, paths: Iterable[Path], trail_filter: TrailFilter | None = None) -> None:
+        self.paths: Final = tuple(dict.fromkeys(paths))
+        self.damaged: dict[Path, int] = dict.fromkeys(self.paths, 0)
+        self._filter = trail_filter or TrailFilter()
+
+    def __iter__(self) -> Iterator[AuditEvent]:
+        """Read the files.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        self.damaged = dict.fromkeys(self.paths, 0)
+        with closing(_SeenIds()) as seen:
+            for path in self.paths:
+                with path.open("rb") as file:
+                    for line in _lines(file):
+                        try:
+                            event = event_from_dict(orjson.loads(line))
+                        except ValueError:
+                            self.damaged[path] += 1
+                            continue
+                        if self._filter.matches(event) and seen.add(event.id):
+                            yield event
+
+
+def event_from_dict(value: Any) -> AuditEvent:
+    """Read an event back from its published shape, ``AuditEvent.to_dict()``.
+
+    Raises:
+        ValueError: the value has not that shape, or that of another schema version.
+    """
+    if not isinstance(value, dict) or value.keys() != _NAMES:
+        raise ValueError("An event is an object with exactly the fields of the schema.")
+    if value["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"This is schema version {value['schema_version']!r}, not 1.")
+    for name, kinds in _KINDS.items():
+        if not isinstance(value[name], kinds):
+            raise ValueError(f"{name} is {value[name]!r}.")  # noqa: TRY004 - damage, not misuse
+    timestamp = datetime.fromisoformat(value["timestamp"])
+    if timestamp.tzinfo is None:
+        raise ValueError("The timestamp has no time zone.")
+    return AuditEvent(
+        **value
+        | {
+            "id": uuid.UUID(value["id"]),
+            "timestamp": timestamp,
+            "outcome": Outcome(value["outcome"]),
+            "actor": _actor(value["actor"]),
+            "on_behalf_of": _actor(value["on_behalf_of"]),
+            "cause": _uuid_or_none(value["cause"]),
+            "transaction": _uuid_or_none(value["transaction"]),
+        }
+    )
+
+
+def trail_databases() -> list[str]:
+    """The aliases whose database has the table of records.
+
+    Raises:
+        AuditError: a database cannot be asked; it names the alias.
+    """
+    return [alias for alias in connections if has_trail(alias)]
+
+
+def has_trail(alias: str) -> bool:
+    """Whether the database of an alias has the table of records.
+
+    Raises:
+        AuditError: the database cannot be asked.
+    """
+    if connections[alias].settings_dict["ENGINE"] == _DUMMY_ENGINE:  # "default": {} beside others
+        return False
+    try:
+        return record_table_exists(alias)
+    except DatabaseError as error:
+        raise AuditError(f"Database {alias!r} cannot be read: {str(error).strip()}") from error
+
+
+def has_database_sink() -> bool:
+    """Whether a configured sink keeps the trail in the database."""
+    return any(route.sink.transactional for route in routing.all_routes())
+
+
+def trail_files() -> dict[str, Path]:
+    """The files from which a trail can be read: those of the file sinks in ``json`` format.
+
+    Returns:
+        Sink alias to path; the file need not exist yet.
+    """
+    said = conf.current().SINKS
+    return {
+        route.alias: route.sink.path
+        for route in routing.all_routes()
+        if isinstance(route.sink, FileSink)
+        and said[route.alias].get("FORMAT", route.sink.default_format) in _JSON_FORMATS
+    }
+
+
+_NAMES: Final = frozenset(EVENT_FIELDS)
+_OPTIONAL_TEXT: Final = (str, type(None))
+_OPTIONAL_OBJECT: Final = (dict, type(None))
+_KINDS: Final[dict[str, type | tuple[type, ...]]] = {
+    **dict.fromkeys(("id", "timestamp", "event", "level", "outcome"), str),
+    **dict.fromkeys(("sender", "message", "object_repr"), str),
+    **dict.fromkeys(("object_type", "object_id", "reason", "database"), _OPTIONAL_TEXT),
+    **dict.fromkeys(("cause", "transaction"), _OPTIONAL_TEXT),
+    **dict.fromkeys(("changes", "error", "actor", "on_behalf_of"), _OPTIONAL_OBJECT),
+    **dict.fromkeys(("context", "data"), dict),
+    "duration_ms": (int, float, type(None)),
+    "rolled_back": bool,
+}
+
+
+class _SeenIds:
+    """A set of ids that grows on disk: SQLite moves a nameless database there as needed."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", check_same_thread=False)
+        self._connection.execute("PRAGMA journal_mode = OFF")
+        self._connection.execute("CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID")
+
+    def add(self, identifier: uuid.UUID) -> bool:
+        """Add an id; whether it is new."""
+        statement = "INSERT OR IGNORE INTO seen VALUES (?)"
+        return self._connection.execute(statement, (identifier.bytes,)).rowcount == 1
+
+    def close(self) -> None:
+        """Remove what is on disk."""
+        self._connection.close()
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines, up to what is the end of the file now; an overlong one is cut, so damaged."""
+    end = os.fstat(file.fileno()).st_size
+    position = 0
+    while position < end:
+        line = file.readline(MAX_LINE)
+        if not line:  # someone has cut the file meanwhile
+            return
+        position += len(line)
+        if not line.isspace():
+            yield line
+        while len(line) == MAX_LINE and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE)
+            position += len(line)
+
+
+def _to_event(record: AuditRecord, alias: str) -> AuditEvent:
+    try:
+        return record.to_event()
+    except (KeyError, TypeError, ValueError) as error:
+        raise AuditError(
+            f"Record {record.pk} of database {alias!r} is no audit event: {error!r}. Something "
+            "other than this package has written it; look at it with SQL."
+        ) from error
+
+
+def _actor(value: dict[str, Any] | None) -> Actor | None:
+    if value is None:
+        return None
+    if not (isinstance(value.get("type"), str) and isinstance(value.get("id"), _OPTIONAL_TEXT)):
+        raise ValueError(f"{value!r} is no actor.")  # noqa: TRY004 - damage, not misuse
+    return Actor.from_dict(value)
+
+
+def _uuid_or_none(value: str | None) -> uuid.UUID | None:
+    return None if value is None else uuid.UUID(value)
+
+
+def _actor_condition(text: str) -> Q:
+    condition = Q(actor_id=text) | Q(actor_label=text) | Q(actor_type=text, actor_id__isnull=True)
+    kind, colon, key = text.partition(":")
+    return condition | Q(actor_type=kind, actor_id=key) if colon else condition
+
+
+def _literal_head(pattern: str) -> str:
+    """What stands before the first wildcard."""
+    for position, character in enumerate(pattern):
+        if character in "*?[":
+            return pattern[:position]
+    return pattern
+
+
+def _lowest_id(moment: datetime | None) -> uuid.UUID | None:
+    # Identifiers begin in 1970: no event is older, and no older moment has one.
+    return None if moment is None else lowest_uuid7(max(_aware(moment), _EPOCH))
+
+
+def _aware(moment: datetime) -> datetime:
+    return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+
+
+def _order(event: AuditEvent) -> int:
+    return event.id.int

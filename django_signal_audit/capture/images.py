@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connections
+from django.db.models import QuerySet
 
 from django_signal_audit import conf, internals
 from django_signal_audit.capture.plans import UNKNOWN, FieldPlan
@@ -14,7 +16,7 @@ from django_signal_audit.pipeline import Change, clean_text
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
-    from django.db.models import Model, QuerySet
+    from django.db.models import Model
 
     from django_signal_audit.capture.plans import ModelPlan
 
@@ -97,7 +99,7 @@ def rows_of(
     keys = list(found.values_list("pk", flat=True))
     for start in range(0, len(keys), CHUNK):
         chunk = keys[start : start + CHUNK]
-        yield chunk, dict(read_rows(queryset.model, chunk, fields, using, lock=True))
+        yield chunk, dict(read_rows(queryset.model, chunk, fields, using, lock=False))
 
 
 def _lockable(queryset: QuerySet[Any], using: str) -> QuerySet[Any]:
@@ -105,14 +107,23 @@ def _lockable(queryset: QuerySet[Any], using: str) -> QuerySet[Any]:
 
     PostgreSQL locks no grouped or distinct rows, nor the nullable side of a join.
     """
-    query = queryset.query
+    found = queryset.using(using).order_by()
+    query = found.query
     plain = len(query.alias_map) <= 1 and not (
-        query.annotations or query.distinct or query.group_by or query.extra
+        query.annotations
+        or query.distinct
+        or query.group_by
+        or query.extra
+        or query.extra_tables
+        or query.combinator
     )
     if plain:
-        return locked(queryset.using(using).order_by())
-    keys = queryset.using(using).order_by().values("pk")
-    return locked(queryset.model._base_manager.using(using).filter(pk__in=keys).order_by())
+        return locked(found)
+    query.select_for_update = False
+    if len(query.alias_map) <= 1:
+        # values().annotate() groups rows; an UPDATE or DELETE of one table does not.
+        query.group_by = None
+    return locked(_all_rows(queryset.model, using).filter(pk__in=found.values("pk")))
 
 
 def _images(fields: Sequence[FieldPlan], rows: Sequence[tuple[Any, ...]]) -> dict[Any, Image]:
@@ -122,8 +133,13 @@ def _images(fields: Sequence[FieldPlan], rows: Sequence[tuple[Any, ...]]) -> dic
 
 
 def by_keys(model: type[Model], pks: Sequence[Any], using: str) -> QuerySet[Model]:
-    """The rows with these keys, whatever the model's default manager hides."""
-    return model._base_manager.using(using).filter(pk__in=pks).order_by()
+    """The rows with these keys."""
+    return _all_rows(model, using).filter(pk__in=pks)
+
+
+def _all_rows(model: type[Model], using: str) -> QuerySet[Model]:
+    """The rows of a model in no order, whatever its managers hide or add."""
+    return QuerySet(model, using=using).order_by()
 
 
 def locked(queryset: QuerySet[Model]) -> QuerySet[Model]:
@@ -151,13 +167,16 @@ def _statement(
         cache.clear()
     # A row of no columns is asked for by its key, so that a missing one can be told.
     names = [plan.attname for plan in fields] or ["pk"]
-    found = model._base_manager.using(connection.alias).filter(pk=pk).order_by()
+    found = _all_rows(model, connection.alias).filter(pk=pk)
     compiler = (
         (locked(found) if lock else found)
         .values_list(*names)
         .query.get_compiler(using=connection.alias)
     )
-    sql, parameters = compiler.as_sql()
+    try:
+        sql, parameters = compiler.as_sql()
+    except EmptyResultSet:
+        return None  # the column cannot hold this key; another one it can
     columns = [column for column, _, _ in compiler.select]
     cache[key] = (sql, compiler.get_converters(columns)) if len(parameters) == 1 else None
     return cache[key]  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import models
 from django.db.models.fields.files import FieldFile
@@ -90,8 +91,13 @@ class FieldPlan:
         if value is None:
             return None
         kind = type(self.value_field)
-        if type(value) is _EXACT.get(kind):
+        exact = _EXACT.get(kind)
+        if type(value) is exact:
             return value
+        if hasattr(value, "resolve_expression"):
+            return UNKNOWN
+        if isinstance(value, models.Choices) and type(value.value) is exact:
+            return value.value
         rule = _RULES.get(kind)
         return UNKNOWN if rule is None else rule(self.value_field, value)
 
@@ -101,7 +107,7 @@ class FieldPlan:
             return _same_json(old, new)
         if isinstance(old, memoryview) or isinstance(new, memoryview):
             return old is new or (old is not None and new is not None and bytes(old) == bytes(new))
-        return bool(old == new)
+        return _equal(old, new)
 
     def shown(self, value: Any) -> Any:
         """The value as it stands in the event: masked, safe and in typed JSON."""
@@ -170,8 +176,9 @@ def _value_field(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
 
 
 def _stored_datetime(field: models.Field[Any, Any], value: Any) -> Any:
-    exact = type(value) is dt.datetime and value.tzinfo is not None
-    return value.astimezone(dt.UTC) if exact else UNKNOWN
+    if type(value) is not dt.datetime or (value.tzinfo is None) is settings.USE_TZ:
+        return UNKNOWN
+    return value.astimezone(dt.UTC) if settings.USE_TZ else value
 
 
 def _stored_time(field: models.Field[Any, Any], value: Any) -> Any:
@@ -224,4 +231,9 @@ def _same_json(old: Any, new: Any) -> bool:
         return old.keys() == new.keys() and all(_same_json(old[key], new[key]) for key in old)
     if isinstance(old, list) and isinstance(new, list):
         return len(old) == len(new) and all(map(_same_json, old, new))
-    return bool(old == new)
+    return _equal(old, new)
+
+
+def _equal(old: Any, new: Any) -> bool:
+    """Equality that takes NaN for itself, as a column does."""
+    return bool(old == new or (old != old and new != new))  # noqa: PLR0124

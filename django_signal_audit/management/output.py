@@ -1,0 +1,110 @@
+"""A file that is there as a whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from django.core.management.base import CommandError
+
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_MODE: Final = 0o640  # less the umask; a trail is not for everyone
+
+
+@contextmanager
+def whole_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """Write ``PATH.part``, force it to disk, then rename it; after an error nothing is left.
+
+    Args:
+        path: the file that is wanted; of a symbolic link, the file it points to.
+        overwrite: whether it may exist already.
+
+    Raises:
+        CommandError: it may not be written, or could not be.
+    """
+    # Renaming over a link would replace the link.
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f"{target.name}.part")
+    try:
+        _refuse(path, target, overwrite=overwrite)
+        with os.fdopen(_open(part), "wb") as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                _refuse(path, target, overwrite=overwrite)
+                part.replace(target)
+            except BaseException:
+                # Before the file is closed, and with it the lock: the next one's part is not ours.
+                part.unlink(missing_ok=True)
+                raise
+        _sync_directory(target.parent)
+    except OSError as error:
+        raise CommandError(_advice(path, target, error)) from error
+
+
+def _refuse(path: Path, target: Path, *, overwrite: bool) -> None:
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise CommandError(f"{path} is a directory. Write the path of a file in it.")
+    if not stat.S_ISREG(mode):
+        raise CommandError(
+            f"{path} is no regular file, so it cannot be replaced. Write --output - and redirect "
+            f"stdout: > {path}."
+        )
+    if not overwrite:
+        raise CommandError(f"{path} exists. Choose another path, or replace it with --overwrite.")
+
+
+def _open(part: Path) -> int:
+    """Open the part, empty and locked; one that a killed process left is used again."""
+    descriptor = os.open(part, _FLAGS, _MODE)
+    try:
+        ours = _claim(descriptor, part)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if not ours:
+        os.close(descriptor)
+        raise CommandError(
+            f"Another process is writing {part}. Wait until it is done, or choose another path."
+        )
+    return descriptor
+
+
+def _claim(descriptor: int, part: Path) -> bool:
+    """Lock and empty the part; false if another holds it, or finished it before the lock."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), part.lstat()):
+            return False
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    os.ftruncate(descriptor, 0)
+    return True
+
+
+def _advice(path: Path, target: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and not target.parent.is_dir():
+        return f"The directory {target.parent} does not exist. Make it, or choose another path."
+    return (
+        f"{path} cannot be written: {error.strerror or error}. Choose a path that this user may "
+        "write to, with space on its disk."
+    )
+
+
+def _sync_directory(directory: Path) -> None:
+    """Force the new name to disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
