@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.apps import AppConfig
 from django.core.signals import setting_changed
+
+from django_signal_audit.exceptions import AuditConfigurationError
+
+logger = logging.getLogger("django_signal_audit")
 
 
 class SignalAuditConfig(AppConfig):
@@ -40,6 +45,21 @@ class SignalAuditConfig(AppConfig):
             signals.connect()
             loaded.watch_all()
             pipeline.emit_waiting()
+        else:
+            _connect_what_is_sound()
+
+
+def _connect_what_is_sound() -> None:
+    """Leave the wrong rest to ``check``, where it has an id, and say so where none is run."""
+    from django_signal_audit import checks  # noqa: PLC0415 - needs loaded apps
+    from django_signal_audit.capture import signals  # noqa: PLC0415
+
+    for problem in checks.settings_errors():
+        logger.error("The audit trail is not complete: %s (%s)", problem.msg, problem.id)
+    try:
+        signals.connect()
+    except AuditConfigurationError:
+        return  # it is among the problems above
 
 
 def _settings_changed(setting: str, **kwargs: Any) -> None:

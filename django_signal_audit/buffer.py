@@ -44,6 +44,7 @@ class Entry:
 class _Mark:
     """Where the buffer stood when a savepoint was set."""
 
+    savepoint: str
     position: int
     flush: int
 
@@ -63,14 +64,14 @@ class TransactionBuffer:
     """The events of one open transaction.
 
     Args:
-        limit: entries held in memory before ``is_full``.
+        limit: entries held in memory before ``is_full``; may be set until the first one.
     """
 
-    limit: int
+    limit: int = 1
     _entries: list[Entry] = field(default_factory=list)
     _chunks: list[_Chunk] = field(default_factory=list)
     _file: IO[bytes] | None = None
-    _marks: dict[str, _Mark] = field(default_factory=dict)
+    _marks: list[_Mark] = field(default_factory=list)
     _next: int = 1
     _flushes: int = 0
     _spilled: bool = False
@@ -98,36 +99,46 @@ class TransactionBuffer:
 
     def mark(self, savepoint: str) -> None:
         """Remember where the buffer stands as a savepoint is set."""
-        self._marks[savepoint] = _Mark(self._next, self._flushes)
+        self._marks.append(_Mark(savepoint, self._next, self._flushes))
 
     def release(self, savepoint: str) -> None:
         """Forget a released savepoint; its events now belong to the enclosing one."""
-        self._marks.pop(savepoint, None)
+        index = self._index_of(savepoint)
+        if index is not None:
+            # The database releases the savepoints that were set after it, too.
+            del self._marks[index:]
 
-    def roll_back_to(self, savepoint: str) -> None:
+    def roll_back_to(self, savepoint: str, *, discard: bool = False) -> None:
         """Undo what the database undid.
 
         Events since the savepoint are dropped, custom ones marked; older ones that were
-        INSERTed since are unwritten again. A savepoint that was set before the first event
-        of the transaction is unknown here and undoes all.
+        INSERTed since are unwritten again.
+
+        Args:
+            savepoint: one that was set before the first event is unknown here and undoes all.
+            discard: drop custom events too.
         """
-        mark = self._marks.get(savepoint, _Mark(1, UNWRITTEN))
-        self._drop_later_marks(mark)
-        self._chunks = [c for chunk in self._chunks if (c := self._undone(chunk, mark))]
-        self._entries = _undo(self._entries, mark)
+        index = self._index_of(savepoint)
+        if index is None:
+            mark = _Mark(savepoint, 1, UNWRITTEN)
+            self._marks.clear()
+        else:
+            mark = self._marks[index]
+            del self._marks[index + 1 :]
+        self._chunks = [c for chunk in self._chunks if (c := self._undone(chunk, mark, discard))]
+        self._entries = _undo(self._entries, mark, discard)
 
-    def _drop_later_marks(self, mark: _Mark) -> None:
-        """The database destroys savepoints that were set after the one rolled back to."""
-        self._marks = {
-            name: other
-            for name, other in self._marks.items()
-            if other.position <= mark.position and other.flush <= mark.flush
-        }
+    def _index_of(self, savepoint: str) -> int | None:
+        """A name that is used twice means the savepoint that was set last, as in SQL."""
+        for index in range(len(self._marks) - 1, -1, -1):
+            if self._marks[index].savepoint == savepoint:
+                return index
+        return None
 
-    def _undone(self, chunk: _Chunk, mark: _Mark) -> _Chunk | None:
+    def _undone(self, chunk: _Chunk, mark: _Mark, discard: bool) -> _Chunk | None:
         if chunk.last < mark.position and chunk.newest_flush <= mark.flush:
             return chunk
-        entries = _undo(self._read(chunk), mark)
+        entries = _undo(self._read(chunk), mark, discard)
         return self._store(entries) if entries else None
 
     # Flushing
@@ -155,13 +166,13 @@ class TransactionBuffer:
         wants it after COMMIT, a rollback drops it, and no savepoint that is still open was
         set between it and its INSERT. All others go to a temporary file.
         """
-        marks = set(self._marks.values())
+        marks = {(mark.position, mark.flush) for mark in self._marks}
         kept = [
             entry
             for entry in self._entries
             if entry.keep
             or entry.survives
-            or any(m.position > entry.position and m.flush < entry.flush for m in marks)
+            or any(position > entry.position and flush < entry.flush for position, flush in marks)
         ]
         if kept:
             self._chunks.append(self._store(kept))
@@ -212,14 +223,14 @@ class TransactionBuffer:
             self._file.close()
 
 
-def _undo(entries: list[Entry], mark: _Mark) -> list[Entry]:
+def _undo(entries: list[Entry], mark: _Mark, discard: bool) -> list[Entry]:
     """What is left of some entries after the database rolled back to a savepoint."""
     left = []
     for entry in entries:
         if entry.flush > mark.flush:
             entry.flush = UNWRITTEN
         if entry.position >= mark.position:
-            if not entry.survives:
+            if discard or not entry.survives:
                 continue
             entry.event = entry.event.as_rolled_back()
         left.append(entry)

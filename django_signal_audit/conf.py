@@ -55,12 +55,15 @@ class Config:
 KEYS: Final = tuple(f.name for f in fields(Config))
 
 _INTEGERS: Final = {"BUFFER_SIZE": 1, "VALUE_LIMIT": 64, "REPR_LIMIT": 0}
-_MAPPINGS: Final = ("MODELS", "SIGNALS", "SINKS")
+_MAPPINGS: Final = {
+    "MODELS": "labels, such as 'shop.Order'",
+    "SIGNALS": "dotted paths, such as 'shop.signals.order_paid'",
+    "SINKS": "aliases, such as 'default'",
+}
 _COLLECTIONS: Final = ("SENSITIVE_NAMES", "PLAIN_NAMES")
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-_seen: Any = None
-_config: Config | None = None
+_parsed: tuple[Any, Config] | None = None
 
 
 def nearest(name: str, good: Collection[str]) -> str:
@@ -74,8 +77,10 @@ def nearest(name: str, good: Collection[str]) -> str:
         A sentence such as ``Did you mean 'SINKS'?``.
     """
     folded = {word.lower(): word for word in good}
-    close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.6)
-    if close:
+    wrong = str(name).lower()
+    close = difflib.get_close_matches(wrong, folded, n=1, cutoff=0.6)
+    close = close or [word for word in folded if wrong and word.startswith(wrong)]
+    if len(close) == 1:
         return f"Did you mean {folded[close[0]]!r}?"
     return f"Choose one of {', '.join(repr(word) for word in sorted(good))}."
 
@@ -86,12 +91,12 @@ def current() -> Config:
     Raises:
         AuditConfigurationError: a key is unknown or a value has the wrong type.
     """
-    global _seen, _config  # noqa: PLW0603 - one cached parse per settings object
+    global _parsed  # noqa: PLW0603 - one cached parse per settings object
     raw = _raw()
-    if raw is not _seen or _config is None:
-        _config = parse(raw)
-        _seen = raw
-    return _config
+    parsed = _parsed
+    if parsed is None or parsed[0] is not raw:
+        _parsed = parsed = (raw, parse(raw))
+    return parsed[1]
 
 
 def _raw() -> Any:
@@ -136,13 +141,25 @@ def _require_type(key: str, value: Any) -> None:
             f"{SETTING}[{key!r}] must be a whole number of at least {_INTEGERS[key]}, "
             f"not {value!r}."
         )
-    if key in _MAPPINGS and not isinstance(value, Mapping):
-        raise AuditConfigurationError(
-            f"{SETTING}[{key!r}] must be a dict, not {type(value).__name__}."
-        )
-    if key in _COLLECTIONS and (isinstance(value, str) or not isinstance(value, Collection)):
-        raise AuditConfigurationError(
-            f"{SETTING}[{key!r}] must be a list of names, not {type(value).__name__}."
-        )
+    if key in _MAPPINGS:
+        if not isinstance(value, Mapping):
+            raise AuditConfigurationError(
+                f"{SETTING}[{key!r}] must be a dict, not {type(value).__name__}."
+            )
+        _require_text(key, value, f"keys must be {_MAPPINGS[key]}")
+    if key in _COLLECTIONS:
+        if isinstance(value, str) or not isinstance(value, Collection):
+            raise AuditConfigurationError(
+                f"{SETTING}[{key!r}] must be a list of names, not {type(value).__name__}."
+            )
+        _require_text(key, value, "items must be names")
     if key == "RECORD_UNCHANGED" and not isinstance(value, bool):
         raise AuditConfigurationError(f"{SETTING}[{key!r}] must be True or False, not {value!r}.")
+
+
+def _require_text(key: str, items: Collection[Any], rule: str) -> None:
+    for item in items:
+        if not isinstance(item, str):
+            raise AuditConfigurationError(
+                f"{SETTING}[{key!r}]: its {rule}, not {item!r} ({type(item).__name__})."
+            )

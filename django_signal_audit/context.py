@@ -1,6 +1,6 @@
 """Who acts, and in which request: everything an event learns from its surroundings.
 
-Each value lives in a ``ContextVar`` and is reset by its token in ``finally``, so nothing
+Each value lives in a ``ContextVar`` and is reset by its token on the way out, so nothing
 leaks into the next request, job or thread.
 """
 
@@ -8,32 +8,28 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar, Token
+from contextvars import Context, ContextVar, Token
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 import structlog
-from django.core.exceptions import SynchronousOnlyOperation
-from django.db import DatabaseError
+from asgiref.sync import iscoroutinefunction
 
-from django_signal_audit.event import Actor
+from django_signal_audit.actors import request_actor, to_actor
 from django_signal_audit.exceptions import AuditConfigurationError
-from django_signal_audit.values import safe_text, stable_key
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from django.http import HttpRequest
 
-logger = logging.getLogger("django_signal_audit")
+    from django_signal_audit.event import Actor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-LABEL_LIMIT: Final = 255
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
 
 _actor: ContextVar[Actor | None] = ContextVar("signal_audit_actor", default=None)
@@ -43,6 +39,11 @@ _values: ContextVar[Mapping[str, Any]] = ContextVar("signal_audit_values", defau
 _request: ContextVar[HttpRequest | None] = ContextVar("signal_audit_request", default=None)
 _cause: ContextVar[uuid.UUID | None] = ContextVar("signal_audit_cause", default=None)
 _suspended: ContextVar[bool] = ContextVar("signal_audit_suspended", default=False)
+
+_Tokens = tuple[tuple[ContextVar[Any], Token[Any]], ...]
+_entered: ContextVar[tuple[tuple[_Scope, _Tokens], ...]] = ContextVar(
+    "signal_audit_entered", default=()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,9 @@ class Surroundings:
 def surroundings() -> Surroundings:
     """The present actor, reason, cause and context, still unredacted."""
     request = _request.get()
-    context: dict[str, Any] = dict(structlog.contextvars.get_contextvars())
-    if request is not None:
-        context.update(_request_context(request))
+    context: dict[str, Any] = {} if request is None else _request_context(request)
+    # What the application bound wins: its logs carry the same request id then.
+    context.update(structlog.contextvars.get_contextvars())
     context.update(_values.get())
     return Surroundings(
         actor=current_actor(),
@@ -78,7 +79,7 @@ def current_actor() -> Actor | None:
     if explicit is not None:
         return explicit
     request = _request.get()
-    return None if request is None else _request_actor(request)
+    return None if request is None else request_actor(request)
 
 
 def is_suspended() -> bool:
@@ -86,45 +87,19 @@ def is_suspended() -> bool:
     return _suspended.get()
 
 
-def to_actor(value: Any) -> Actor | None:
-    """Turn what a caller calls an actor into an ``Actor``.
-
-    Args:
-        value: an ``Actor``, a user object, a plain name (type ``service``), or ``None``.
-
-    Raises:
-        AuditConfigurationError: it is none of these.
-    """
-    if value is None or isinstance(value, Actor):
-        return value
-    if isinstance(value, str):
-        return Actor("service", stable_key(value), safe_text(value, limit=LABEL_LIMIT))
-    if hasattr(value, "is_authenticated"):
-        if not value.is_authenticated:
-            return Actor("anonymous")
-        label = value.get_username() if hasattr(value, "get_username") else value
-        return Actor("user", stable_key(value.pk), safe_text(label, limit=LABEL_LIMIT))
-    raise AuditConfigurationError(
-        f"An actor is a user, an Actor(type, id, label) or a name, not {type(value).__name__}."
-    )
-
-
 class _Scope:
-    """Sets context variables for a block; also a decorator, for sync and async functions."""
+    """Sets context variables for a block; also a decorator, for sync and async functions.
+
+    One scope may be entered again inside itself, and by several threads and tasks at once:
+    its tokens are kept in the context that made them.
+    """
 
     def __init__(self) -> None:
         self._assignments: list[tuple[ContextVar[Any], Any]] = []
-        self._tokens: list[list[tuple[ContextVar[Any], Token[Any]]]] = []
-
-    def _recreate(self) -> Self:
-        """A fresh scope for each call of a decorated function: tokens belong to one use."""
-        scope = type(self).__new__(type(self))
-        scope._assignments = self._assignments
-        scope._tokens = []
-        return scope
 
     def __enter__(self) -> Self:
-        self._tokens.append([(var, var.set(self._value(var, v))) for var, v in self._assignments])
+        tokens = tuple((var, var.set(self._value(var, v))) for var, v in self._assignments)
+        _entered.set((*_entered.get(), (self, tokens)))
         return self
 
     @staticmethod
@@ -137,8 +112,16 @@ class _Scope:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for var, token in reversed(self._tokens.pop()):
-            var.reset(token)
+        entered = _entered.get()
+        for place in reversed(range(len(entered))):
+            scope, tokens = entered[place]
+            if scope is self:
+                _entered.set(entered[:place] + entered[place + 1 :])
+                for var, token in reversed(tokens):
+                    _reset(var, token)
+                return
+        # Not entered here: an event loop closes a forgotten async generator in a context of
+        # its own, where there is nothing to reset.
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -152,21 +135,36 @@ class _Scope:
         self.__exit__(exc_type, exc, traceback)
 
     def __call__(self, function: F) -> F:
-        if inspect.iscoroutinefunction(function):
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise AuditConfigurationError(
+                f"{type(self).__name__} cannot decorate the generator {function.__qualname__}: "
+                "it would end before the first item is made. Use `with` inside of it."
+            )
+        if iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
-                with self._recreate():
+                with self:
                     return await function(*args, **kwargs)
 
             return cast("F", async_wrapper)
 
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with self._recreate():
+            with self:
                 return function(*args, **kwargs)
 
         return cast("F", wrapper)
+
+
+def _reset(var: ContextVar[Any], token: Token[Any]) -> None:
+    try:
+        var.reset(token)
+    except ValueError:
+        # This context is a copy of the one that entered: an async generator's items are asked
+        # for by several tasks. The value must not stay here either.
+        before = token.old_value
+        var.set(Context().run(var.get) if before is Token.MISSING else before)
 
 
 class audit_context(_Scope):  # noqa: N801 - used like a function
@@ -236,28 +234,8 @@ class cause_scope(_Scope):  # noqa: N801 - used like a function
         self._assignments.append((_cause, event_id))
 
 
-def _request_actor(request: HttpRequest) -> Actor | None:
-    user = getattr(request, "user", None)
-    if user is None:
-        return None
-    session = getattr(request, "session", None)
-    accessed = getattr(session, "accessed", None)
-    try:
-        return to_actor(user)
-    except (DatabaseError, SynchronousOnlyOperation) as exc:
-        # A lazy user needs a query, and a broken transaction or an event loop refuses it.
-        # The event is worth more than its actor's name.
-        logger.warning("The actor of this request could not be read: %s", exc)
-        return Actor("user", None, f"unresolved ({type(exc).__name__})")
-    finally:
-        if accessed is False and session is not None:
-            # Asking who acts is the audit's business, not the view's: it must not add
-            # `Vary: Cookie` to a response that does not depend on the session.
-            session.accessed = False
-
-
-def _request_context(request: HttpRequest) -> Mapping[str, Any]:
-    cached: Mapping[str, Any] | None = getattr(request, "_signal_audit_context", None)
+def _request_context(request: HttpRequest) -> dict[str, Any]:
+    cached: dict[str, Any] | None = getattr(request, "_signal_audit_context", None)
     if cached is None:
         cached = {
             "request_id": _request_id(request),
@@ -266,8 +244,15 @@ def _request_context(request: HttpRequest) -> Mapping[str, Any]:
             "ip": request.META.get("REMOTE_ADDR") or None,
             "user_agent": request.META.get("HTTP_USER_AGENT") or None,
         }
+        if request.META.get("QUERY_STRING"):
+            cached["query"] = request.META["QUERY_STRING"]
         request._signal_audit_context = cached  # type: ignore[attr-defined]
-    return cached
+    found = dict(cached)
+    match = getattr(request, "resolver_match", None)
+    if match is not None:
+        # Known only after the middleware chain; events before it go without.
+        found["route"] = match.route
+    return found
 
 
 def _request_id(request: HttpRequest) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
+import logging
 import time
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.apps import apps
+from django.core.exceptions import PermissionDenied
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
 
-from django_signal_audit import conf, context, registry
+from django_signal_audit import conf, context, registry, tasks
 from django_signal_audit.event import Outcome
 from django_signal_audit.exceptions import AuditConfigurationError
 from django_signal_audit.ids import uuid7
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from django.dispatch import Signal
 
     from django_signal_audit.pipeline import Act
+
+logger = logging.getLogger("django_signal_audit")
 
 M = TypeVar("M", bound=type[Model])
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,6 +78,10 @@ def audit_signals(*signals: Signal, sinks: Collection[str] | None = None) -> Cal
         raise AuditConfigurationError(
             "@audit_signals needs the signals to record: @audit_signals(post_save, post_delete)."
         )
+    if isinstance(sinks, str):
+        raise AuditConfigurationError(
+            f"@audit_signals: sinks must be a list of names, such as [{sinks!r}]."
+        )
     names = [capture.name_of(signal) for signal in signals]
 
     def decorate(model: M) -> M:
@@ -90,58 +100,90 @@ def audit_event(
     sinks: Collection[str] | None = None,
     using: str = DEFAULT_DB_ALIAS,
 ) -> Callable[[F], F]:
-    """Record each call of a function or view: success or failure, and how long it took.
+    """Record each call of a function or view: how it ended, and how long it took.
 
-    What the function writes carries the event as its cause. The event survives a rollback.
+    An exception makes it a ``failure``, ``PermissionDenied`` makes it ``denied``; it is raised
+    as it was. What the function writes carries the event as its cause. The event survives a
+    rollback.
 
     Args:
         event: dotted name, such as ``"shift.assign"``.
-        arguments: names of the function's arguments to keep in ``data``.
-        level: level of a success; a failure is an ``error``.
+        arguments: names of the function's arguments to keep in ``data``, as they were when
+            it was called.
+        level: level of a success; a denial is a ``warning``, a failure an ``error``.
         sinks: aliases of the only sinks it goes to; ``None`` means all.
         using: alias whose transaction, if one is open, the event belongs to.
 
     Raises:
-        AuditConfigurationError: ``arguments`` names one that the function does not have.
+        AuditConfigurationError: ``arguments`` names one that the function does not have, or
+            it is nothing that is called once and then done.
     """
-    if not isinstance(event, str):
+    from django_signal_audit import signals  # noqa: PLC0415 - needs django.db.models
+
+    if callable(event):
         raise AuditConfigurationError(
             "@audit_event needs the event's name: @audit_event('shift.assign')."
         )
-
+    where = f"@audit_event({event!r})"
+    signals.check_definition(where, event, level, sinks=sinks, arguments=arguments)
     limited = None if sinks is None else tuple(sinks)
 
     def decorate(function: F) -> F:
-        choose = _chooser(event, function, arguments)
-        sender = f"{function.__module__}.{function.__qualname__}"
+        if isinstance(function, classmethod | staticmethod):
+            return cast("F", type(function)(decorate(function.__func__)))
+        _require_function(where, function)
+        choose = _chooser(where, function, arguments)
+        sender = signals.describe_sender(function)
 
         def start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
             return _Call(event, sender, level, limited, using, choose(args, kwargs))
 
-        recorded = _recorded_async if inspect.iscoroutinefunction(function) else _recorded
+        recorded = _recorded_async if iscoroutinefunction(function) else _recorded
         return cast("F", functools.wraps(function)(recorded(function, start)))
 
     return decorate
 
 
+def _require_function(where: str, function: Any) -> None:
+    if isinstance(function, type):
+        raise AuditConfigurationError(
+            f"{where} belongs on a function, not on the class {function.__name__}. For a "
+            "class-based view decorate a method, such as dispatch."
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise AuditConfigurationError(
+            f"{where} cannot tell when the generator {function.__qualname__} is done. "
+            "Send an event_signal at its end."
+        )
+
+
 def _chooser(
-    event: str, function: Callable[..., Any], names: Collection[str]
+    where: str, function: Callable[..., Any], names: Collection[str]
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any]]:
     """A function that picks the named arguments out of a call."""
-    signature = inspect.signature(function)
+    # method_decorator() gives a partial that claims to wrap the unbound method.
+    is_partial = isinstance(function, functools.partial)
+    signature = inspect.signature(function, follow_wrapped=not is_partial)
+    others = [
+        p.name for p in signature.parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD
+    ]
     for name in names:
-        if name not in signature.parameters:
+        if name not in signature.parameters and not others:
             raise AuditConfigurationError(
-                f"@audit_event({event!r}): {function.__qualname__} has no argument {name!r}. "
+                f"{where}: {getattr(function, '__qualname__', function)} has no argument {name!r}. "
                 f"{conf.nearest(name, list(signature.parameters) or ['(none)'])}"
             )
 
     def choose(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if not names:
             return {}
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            return {}  # the call itself says better what is wrong, and is recorded with it
         bound.apply_defaults()
-        return {name: bound.arguments[name] for name in names}
+        given = {**(bound.arguments[others[0]] if others else {}), **bound.arguments}
+        return {name: given[name] for name in names if name in given}
 
     return choose
 
@@ -153,9 +195,9 @@ def _recorded(function: Callable[..., Any], start: Callable[..., _Call]) -> Call
             with call.inside():
                 result = function(*args, **kwargs)
         except BaseException as exc:
-            call.record(exc)
+            call.record_failure(exc)
             raise
-        call.record(None)
+        call.record()
         return result
 
     return wrapper
@@ -169,10 +211,14 @@ def _recorded_async(
         try:
             with call.inside():
                 result = await function(*args, **kwargs)
-        except BaseException as exc:
-            await sync_to_async(call.record)(exc)
+        except (asyncio.CancelledError, GeneratorExit) as exc:
+            # Nothing may be awaited any more.
+            tasks.start(sync_to_async(call.record_failure)(exc))
             raise
-        await sync_to_async(call.record)(None)
+        except BaseException as exc:
+            await sync_to_async(call.record_failure)(exc)
+            raise
+        await sync_to_async(call.record)()
         return result
 
     return wrapper
@@ -196,37 +242,67 @@ class _Call:
         self.sinks = sinks
         self.using = using
         self.data = data
+        self.secrets: frozenset[str] = frozenset()
+        self.duration_ms: float | None = None
         self.timestamp = datetime.now(tz=UTC)
         self.id = uuid7(self.timestamp)
+        if data and apps.ready:
+            self._keep_arguments()
         self.started = time.perf_counter()
 
     def inside(self) -> context.cause_scope:
         """A scope in which events carry this call as their cause."""
         return context.cause_scope(self.id)
 
-    def record(self, error: BaseException | None) -> None:
-        """Emit the event of the call, now that its outcome is known."""
-        from django_signal_audit.pipeline import emit_act  # noqa: PLC0415 - needs loaded apps
+    def _keep_arguments(self) -> None:
+        """The function may change what it was given, so its arguments are noted before."""
+        from django_signal_audit import pipeline  # noqa: PLC0415 - needs django.db.models
 
+        act = self._act(None)
+        pipeline.freeze(act)
+        self.data, self.secrets = dict(act.data), act.secrets
+
+    def record(self, error: BaseException | None = None) -> None:
+        """Emit the event of the call, now that its outcome is known."""
+        from django_signal_audit.pipeline import emit_act  # noqa: PLC0415 - needs django.db.models
+
+        self.duration_ms = round((time.perf_counter() - self.started) * 1000, 3)
         emit_act(self._act(error))
 
-    def _act(self, error: BaseException | None) -> Act:
-        from django_signal_audit.pipeline import Act  # noqa: PLC0415 - needs loaded apps
+    def record_failure(self, error: BaseException) -> None:
+        """Emit the event of a call that raised; its exception is the one to be raised."""
+        try:
+            self.record(error)
+        except Exception:
+            logger.exception("The failure of %s could not be recorded.", self.sender)
 
+    def _act(self, error: BaseException | None) -> Act:
+        from django_signal_audit.pipeline import Act  # noqa: PLC0415 - needs django.db.models
+
+        level, outcome = _ending(self.level, error)
         return Act(
             id=self.id,
             timestamp=self.timestamp,
             event=self.event,
-            level=self.level if error is None else "error",
-            outcome=Outcome.SUCCESS if error is None else Outcome.FAILURE,
+            level=level,
+            outcome=outcome,
             sender=self.sender,
             message=self.event,
             error=error,
-            duration_ms=round((time.perf_counter() - self.started) * 1000, 3),
+            duration_ms=self.duration_ms,
             data=self.data,
             database=self.using,
             sinks=self.sinks,
+            secrets=self.secrets,
         )
+
+
+def _ending(level: str, error: BaseException | None) -> tuple[str, Outcome]:
+    if error is None:
+        return level, Outcome.SUCCESS
+    if isinstance(error, PermissionDenied):
+        return "warning", Outcome.DENIED
+    return "error", Outcome.FAILURE
 
 
 def _require_model(decorator: str, model: Any) -> None:

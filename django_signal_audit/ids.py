@@ -42,7 +42,8 @@ os.register_at_fork(after_in_child=_generator.reseed)
 
 def _time_bits(timestamp: datetime) -> int:
     """48 bits of milliseconds and 12 bits of the fraction, as RFC 9562, section 6.2, method 3."""
-    microseconds = (timestamp - _EPOCH) // _MICROSECOND
+    # A filter may begin before the epoch; no event does.
+    microseconds = max(0, (timestamp - _EPOCH) // _MICROSECOND)
     milliseconds, rest = divmod(microseconds, 1000)
     return (milliseconds << 80) | ((rest << 12) // 1000) << 64
 
@@ -50,9 +51,10 @@ def _time_bits(timestamp: datetime) -> int:
 def uuid7(timestamp: datetime) -> uuid.UUID:
     """Make an identifier from an event's timestamp.
 
-    The identifier sorts by ``timestamp`` (to the microsecond), and within one process by
-    the order of the calls, also when the clock stands still or steps back: the time bits
-    always come from ``timestamp``, never from a second look at the clock.
+    The identifier sorts by ``timestamp`` (to the microsecond), and within one microsecond
+    of one process by the order of the calls, so also while the clock stands still. After a
+    clock stepped back it sorts where its timestamp says: the time bits always come from
+    ``timestamp``, never from a second look at the clock, so filters by id stay exact.
 
     Args:
         timestamp: an aware datetime.

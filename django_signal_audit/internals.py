@@ -22,6 +22,13 @@ def in_testcase_transaction(connection: BaseDatabaseWrapper) -> bool:
     return bool(blocks) and bool(blocks[0]._from_testcase)
 
 
+def testcase_savepoint(connection: BaseDatabaseWrapper) -> str | None:
+    """The savepoint that one test of a ``TestCase`` runs in, inside its class's transaction."""
+    blocks: list[Any] = connection.atomic_blocks
+    inner = zip(blocks[1:], connection.savepoint_ids, strict=False)
+    return next((sid for block, sid in reversed(list(inner)) if block._from_testcase), None)
+
+
 @contextmanager
 def write_lock_first(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """On SQLite, let the transaction that is opened inside begin with ``BEGIN IMMEDIATE``."""
@@ -43,14 +50,42 @@ def write_lock_first(connection: BaseDatabaseWrapper) -> Iterator[None]:
         sqlite.transaction_mode = before
 
 
+def doom(connection: BaseDatabaseWrapper, error: BaseException) -> None:
+    """Let the open ``atomic`` block end in a rollback, because of this error."""
+    connection.needs_rollback = True
+    connection.rollback_exc = error  # type: ignore[attr-defined]
+
+
 def begin_for_raw_statements(connection: BaseDatabaseWrapper) -> None:
     """Open a transaction outside of ``atomic`` while autocommit is off.
 
     Other databases begin one by themselves; Django keeps SQLite in autocommit mode inside
     of ``atomic`` blocks, so there it takes an explicit BEGIN.
     """
-    if connection.vendor == "sqlite" and not connection.connection.in_transaction:
+    if connection.vendor != "sqlite":
+        return
+    connection.ensure_connection()
+    if not connection.connection.in_transaction:
         connection.cursor().execute("BEGIN IMMEDIATE")
+
+
+def savepoint_begins_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a savepoint set now would be the transaction, so that its release commits.
+
+    So it is on SQLite for an ``atomic`` block while autocommit is off and nothing was
+    written yet: no BEGIN was sent.
+    """
+    if connection.vendor != "sqlite" or connection.connection is None:
+        return False
+    return connection.in_atomic_block and not connection.connection.in_transaction
+
+
+def has_no_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the server is known to have ended the transaction; PostgreSQL's drivers say so."""
+    if connection.vendor != "postgresql" or connection.connection is None:
+        return False
+    idle: bool = connection.connection.info.transaction_status == 0
+    return idle
 
 
 def is_pk_set(instance: Model, meta: Any) -> bool:

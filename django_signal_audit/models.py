@@ -10,7 +10,8 @@ from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.models.sql import Query
 from django.utils import timezone
 
-from django_signal_audit.context import to_actor
+from django_signal_audit import internals
+from django_signal_audit.actors import to_actor
 from django_signal_audit.event import SCHEMA_VERSION, Actor, AuditEvent, Outcome
 from django_signal_audit.exceptions import AppendOnlyError
 from django_signal_audit.ids import lowest_uuid7
@@ -69,20 +70,13 @@ class AuditRecordQuerySet(models.QuerySet["AuditRecord"]):
         Args:
             obj: a saved instance; a proxy's records are those of its concrete model.
         """
-        if obj.pk is None:
-            raise ValueError(
-                f"{obj._meta.label} has no primary key yet, so it has no records. "
-                "For a deleted object use filter(object_type=..., object_id=...)."
-            )
-        return (
-            self._of_type(type(obj)).filter(object_id=object_key(type(obj), obj.pk)).order_by("id")
-        )
+        return self._of_type(type(obj)).filter(object_id=_key_of(obj)).order_by("id")
 
     def get_for_objects(self, objs: Iterable[models.Model]) -> Self:
         """The records of several objects, of any models, oldest first."""
         keys: dict[str, set[str]] = {}
         for obj in objs:
-            keys.setdefault(object_type(type(obj)), set()).add(object_key(type(obj), obj.pk))
+            keys.setdefault(object_type(type(obj)), set()).add(_key_of(obj))
         if not keys:
             return self.none()
         condition = models.Q()
@@ -221,11 +215,16 @@ class AuditRecord(models.Model):
         """Refused: records are append-only."""
         raise AppendOnlyError(_ADVICE)
 
+    def _do_update(self, *args: Any, **kwargs: Any) -> list[Any]:
+        # loaddata tries an UPDATE first, past save(). With no row updated it INSERTs, which
+        # restores a record that is not there and fails on one that is.
+        return []
+
     def to_event(self) -> AuditEvent:
         """The event this record stores."""
         return AuditEvent(
             id=self.id,
-            timestamp=self.timestamp,
+            timestamp=_aware(self.timestamp),
             event=self.event,
             level=self.level,
             outcome=Outcome(self.outcome),
@@ -255,6 +254,15 @@ class AuditRecord(models.Model):
         if self.actor_type is None:
             return None
         return Actor(self.actor_type, self.actor_id, self.actor_label)
+
+
+def _key_of(obj: models.Model) -> str:
+    if not internals.is_pk_set(obj, obj._meta):
+        raise ValueError(
+            f"{obj._meta.label} has no primary key, so it has no records. "
+            "For a deleted object use filter(object_type=..., object_id=...)."
+        )
+    return object_key(type(obj), obj.pk)
 
 
 def record_table_exists(alias: str) -> bool:

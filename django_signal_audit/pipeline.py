@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from django_signal_audit.event import AuditEvent, Outcome
 from django_signal_audit.ids import uuid7
 from django_signal_audit.redaction import Redactor
 from django_signal_audit.sinks.routing import RouteKey, Routes, routes_for
-from django_signal_audit.values import make_safe, safe_text
+from django_signal_audit.values import make_safe, safe_text, stable_key
 
 if TYPE_CHECKING:
     import uuid
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
 TEXT_LIMIT = 10_000
 NAME_LIMIT = 255
 _SCRUBBED_BEYOND = 1000
+_KEYS_KEPT = 100
 
 Observer = Callable[[AuditEvent], None]
 
 _observers: list[Observer] = []
 _observers_lock = threading.Lock()
 _waiting: list[Act] = []
+_sinks_known = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -141,16 +144,20 @@ def emit_act(act: Act) -> uuid.UUID | None:
 
     Returns:
         The event's id; ``None`` while auditing is suspended, or before the apps are ready
-        (it is then recorded as soon as they are, by the sinks that need no database).
+        (it then goes to the sinks that need no database, as soon as those are known).
 
     Raises:
         AuditSinkError: outside of a transaction, a sink whose policy is ``raise`` failed.
+        ConnectionDoesNotExist: ``act.database`` is no alias of a database.
     """
     if context.is_suspended():
         return None
     if not apps.ready:
-        act.timestamp = datetime.now(tz=UTC)
-        _waiting.append(act)
+        act.timestamp = act.timestamp or datetime.now(tz=UTC)
+        if _sinks_known:
+            _emit_without_database(act)
+        else:
+            _waiting.append(act)
         return None
     event = build_act(act)
     connection = connections[act.database]
@@ -161,21 +168,35 @@ def emit_act(act: Act) -> uuid.UUID | None:
 
 def emit_waiting() -> None:
     """Record what was sent before the apps were ready, where no database is needed."""
+    global _sinks_known  # noqa: PLW0603 - apps get ready once
+    _sinks_known = True
     acts, _waiting[:] = _waiting[:], []
     for act in acts:
-        event = build_act(act, in_database=False)
-        key: RouteKey = (event.event, event.object_type, event.level, act.sinks)
-        _observe(event)
-        transactions.deliver_without_database(Entry(event, key, survives=True, keep=True))
+        _emit_without_database(act)
+
+
+def _emit_without_database(act: Act) -> None:
+    event = build_act(act, in_database=False)
+    key: RouteKey = (event.event, event.object_type, event.level, act.sinks)
+    _observe(event)
+    transactions.deliver_without_database(Entry(event, key, survives=True, keep=True))
+
+
+def freeze(act: Act) -> None:
+    """Take an act's time and values as they are now, because it is emitted later."""
+    act.timestamp = act.timestamp or datetime.now(tz=UTC)
+    secrets = set(act.secrets)
+    act.data = _safe_mapping(act.data, secrets, "data")
+    if act.message is not None:
+        act.message = safe_text(act.message, limit=sys.maxsize)
+    act.secrets = frozenset(secrets)
 
 
 def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
     """Complete a custom event with its surroundings, redacted and safe."""
     around = _surroundings()
-    hide = redactor()
     secrets = set(act.secrets) | around.secrets
-    limit = conf.current().VALUE_LIMIT
-    data = make_safe(dict(act.data), limit=limit, is_sensitive=hide.is_sensitive, secrets=secrets)
+    data = _safe_mapping(act.data, secrets, "data")
     now = act.timestamp or datetime.now(tz=UTC)
     error = None
     if act.error is not None:
@@ -188,7 +209,7 @@ def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
         level=act.level,
         outcome=act.outcome,
         sender=clean_text(act.sender, secrets),
-        message=clean_text(act.message, secrets),
+        message="" if act.message is None else clean_text(act.message, secrets),
         object_type=act.object_type,
         object_id=act.object_id,
         object_repr=clean_text(act.object_repr, secrets, limit=conf.current().REPR_LIMIT),
@@ -199,7 +220,7 @@ def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
         duration_ms=act.duration_ms,
         error=error,
         context=around.context,
-        data=data if isinstance(data, dict) and "$cut" not in data else {"data": data},
+        data=data,
         database=act.database if in_database else None,
         transaction=transactions.transaction_id(connections[act.database]) if in_database else None,
     )
@@ -215,8 +236,14 @@ def clean_text(value: Any, secrets: Collection[str] = (), *, limit: int = TEXT_L
         secrets: values that must not reappear in it.
         limit: characters that are kept.
     """
-    text = safe_text(value, limit=limit + _SCRUBBED_BEYOND)
-    return safe_text(redactor().scrub_text(text, secrets), limit=limit)
+    whole = safe_text(value, limit=sys.maxsize)
+    text = safe_text(whole, limit=limit + _SCRUBBED_BEYOND)
+    text = redactor().scrub_text(text, secrets)
+    keep = limit - len(f"...[+{len(whole)}]")
+    if len(text) <= limit or keep <= 0 or len(whole) <= limit + _SCRUBBED_BEYOND:
+        return safe_text(text, limit=limit)
+    # It was cut before it was scrubbed: what is left out is counted from its true length.
+    return f"{text[:keep]}...[+{len(whole) - keep}]"
 
 
 @contextmanager
@@ -242,18 +269,33 @@ class _Around:
 def _surroundings() -> _Around:
     said = context.surroundings()
     secrets: set[str] = set()
-    safe: dict[str, Any] = {}
-    hide = redactor()
-    if said.context:
-        found = make_safe(
-            said.context,
-            limit=conf.current().VALUE_LIMIT,
-            is_sensitive=hide.is_sensitive,
-            secrets=secrets,
-        )
-        safe = found if "$cut" not in found else {"context": found}
+    around = dict(said.context)
+    if isinstance(around.get("query"), str):
+        around["query"] = redactor().redact_query_string(around["query"])
+    safe = _safe_mapping(around, secrets, "context")
     reason = None if said.reason is None else clean_text(said.reason, secrets)
     return _Around(said, safe, reason, secrets)
+
+
+def _safe_mapping(values: Mapping[str, Any], secrets: set[str], name: str) -> dict[str, Any]:
+    """Named values, safe and masked; where they are too long together, each is cut alone."""
+    if not values:
+        return {}
+    whole = _safe(dict(values), secrets)
+    if "$cut" not in whole:
+        return whole  # type: ignore[no-any-return]
+    if len(values) > _KEYS_KEPT:
+        return {name: whole}
+    parts: dict[str, Any] = {}
+    for key, value in values.items():
+        part = _safe({key: value}, secrets)
+        parts.update(part if "$cut" not in part else {stable_key(key): _safe(value, secrets)})
+    return parts
+
+
+def _safe(value: Any, secrets: set[str]) -> Any:
+    limit, hide = conf.current().VALUE_LIMIT, redactor()
+    return make_safe(value, limit=limit, is_sensitive=hide.is_sensitive, secrets=secrets)
 
 
 def _submit(

@@ -104,12 +104,13 @@ def register(model: type[Model] | str, **options: Unpack[PolicyOptions]) -> None
     where = model if isinstance(model, str) else model.__name__
     check_options(where, checked)
     if isinstance(model, str):
-        _by_label[_require_label(model)] = checked
-        _unregistered.discard(model.lower())
+        label = _require_label(model)
+        _by_label[label] = checked
+        _unregistered.discard(label)
     elif model._meta.abstract:
         _by_abstract_class[model] = checked
     else:
-        label = _label_of(model)
+        label = _label_of(model).lower()
         _by_label[label] = checked
         _unregistered.discard(label)
     _resolved.clear()
@@ -119,11 +120,18 @@ def unregister(model: type[Model] | str) -> None:
     """Stop auditing a model, whichever way it was registered in code.
 
     An entry of ``SIGNAL_AUDIT["MODELS"]`` is not touched: set it to ``False`` there.
+
+    Args:
+        model: as given to ``register``; a subclass of an abstract model that is
+            registered, too.
+
+    Raises:
+        AuditConfigurationError: a string is no label.
     """
     if not isinstance(model, str) and model._meta.abstract:
         _by_abstract_class.pop(model, None)
     else:
-        label = model.lower() if isinstance(model, str) else _label_of(model)
+        label = _require_label(model) if isinstance(model, str) else _label_of(model).lower()
         _by_label.pop(label, None)
         _unregistered.add(label)
     _resolved.clear()
@@ -155,7 +163,10 @@ def registered_labels() -> frozenset[str]:
 
 
 def check_options(where: str, options: Mapping[str, Any]) -> None:
-    """Refuse unknown or contradictory policy options.
+    """Refuse unknown policy options and wrong values.
+
+    Whether they contradict each other is asked of a model's whole policy, code and
+    settings together, by ``policy_for``.
 
     Args:
         where: what to name in the message: a model or its entry in the settings.
@@ -172,17 +183,12 @@ def check_options(where: str, options: Mapping[str, Any]) -> None:
         if name in {"include_fields", "exclude_fields", "mask_fields", "m2m_fields", "on", "sinks"}:
             optional = name in {"include_fields", "m2m_fields", "sinks"}
             _require_names(where, name, value, optional=optional)
-    if options.get("include_fields") is not None and options.get("exclude_fields"):
-        raise AuditConfigurationError(
-            f"{where}: give include_fields or exclude_fields, not both; "
-            "a field that is not included is excluded already."
-        )
     for operation in options.get("on", ()):
         if operation not in OPERATIONS:
             raise AuditConfigurationError(
                 f"{where}: on={operation!r} is no operation. {conf.nearest(operation, OPERATIONS)}"
             )
-    if options.get("before", "database") not in {"database", "loaded"}:
+    if options.get("before", "database") not in ("database", "loaded"):
         raise AuditConfigurationError(
             f"{where}: before={options['before']!r} must be 'database' or 'loaded'."
         )
@@ -195,14 +201,38 @@ def check_options(where: str, options: Mapping[str, Any]) -> None:
 def _require_names(where: str, name: str, value: Any, *, optional: bool) -> None:
     if optional and value is None:
         return
-    if isinstance(value, str) or not isinstance(value, Collection):
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Collection)
+        or not all(isinstance(item, str) for item in value)
+    ):
+        example = value if isinstance(value, str) else "name"
         raise AuditConfigurationError(
-            f"{where}: {name} must be a list of names, such as [{value!r}], not {value!r}."
+            f"{where}: {name} must be a list of names, such as [{example!r}], not {value!r}."
+        )
+
+
+def require_consistent(where: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that contradict each other.
+
+    Args:
+        where: what to name in the message.
+        options: checked one by one already.
+
+    Raises:
+        AuditConfigurationError: saying which to leave out.
+    """
+    if options.get("include_fields") is not None and options.get("exclude_fields"):
+        raise AuditConfigurationError(
+            f"{where}: give include_fields or exclude_fields, not both; a field that is not "
+            "included is excluded already. If one is in the code and one in the settings, "
+            "switch the code's off in the settings: 'include_fields': None or "
+            "'exclude_fields': []."
         )
 
 
 def _require_label(label: str) -> str:
-    if label.count(".") != 1:
+    if label.count(".") != 1 or not all(label.split(".")) or "*" in label:
         raise AuditConfigurationError(
             f"{label!r} is no model label; write 'app_label.ModelName', such as 'auth.User'."
         )
@@ -221,17 +251,19 @@ def _resolve(label: str, model: type[Model], config: conf.Config) -> AuditPolicy
     said, options = _from_settings(label, meta.app_label, config)
     if said is False:
         return None
-    coded = None if label in _unregistered else _from_code(label, model)
+    coded = None if label.lower() in _unregistered else _from_code(label.lower(), model)
     if coded is None and said is None:
         return None
     merged = {**(coded or {}), **options}
     check_options(label, merged)
+    require_consistent(label, merged)
     return make_policy(label, merged)
 
 
 def _from_code(label: str, model: type[Model]) -> Mapping[str, Any] | None:
     if label in _by_label:
         return _by_label[label]
+    # A historical class has other bases than the class it stands for.
     real = apps.all_models.get(model._meta.app_label, {}).get(label.partition(".")[2], model)
     for base in real.__mro__:
         if base in _by_abstract_class:
@@ -244,9 +276,9 @@ def _from_settings(
 ) -> tuple[bool | None, Mapping[str, Any]]:
     """What MODELS says of a label: (True, options), (False, {}), or (None, {}) for nothing."""
     by_label = {key.lower(): value for key, value in config.MODELS.items()}
-    patterns = [label]
+    patterns = [label.lower()]
     if label not in _NOT_BY_WILDCARD:
-        patterns += [f"{app_label}.*", "*"]
+        patterns += [f"{app_label}.*".lower(), "*"]
     for pattern in patterns:
         if pattern in by_label:
             value = by_label[pattern]

@@ -6,29 +6,60 @@ An ``AuditSignal`` records first and dispatches after, so that no receiver can s
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
 from django.dispatch import Signal
 
-from django_signal_audit import conf, context, pipeline, tasks
+from django_signal_audit import conf, context, internals, pipeline, registry, tasks
 from django_signal_audit.event import Outcome
 from django_signal_audit.exceptions import AuditConfigurationError
 from django_signal_audit.keys import default_repr, object_key, object_type
 from django_signal_audit.pipeline import Act, emit_act, redactor
 from django_signal_audit.sinks.routing import LEVELS
-from django_signal_audit.values import safe_text
+from django_signal_audit.values import make_safe, safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEFAULT_EVENT: Final = "event"
 
+_OUTCOMES: Final = tuple(outcome.value for outcome in Outcome)
+
 # Keywords of send() that describe the event itself; all others become its data.
 _OWN: Final = ("message", "instance", "request", "event", "level", "outcome", "reason", "using")
+
+
+def check_definition(where: str, event: Any, level: Any, **lists: Collection[str] | None) -> None:
+    """Refuse a wrong definition of an event.
+
+    Args:
+        where: what to name in the message.
+        event: its name.
+        level: its level.
+        **lists: arguments that must be lists of names, or ``None``.
+
+    Raises:
+        AuditConfigurationError: saying what to write instead.
+    """
+    if not isinstance(event, str) or not event:
+        raise AuditConfigurationError(
+            f"{where}: its name must be a text such as 'shift.assigned', not {event!r}."
+        )
+    if not isinstance(level, str) or level not in LEVELS:
+        raise AuditConfigurationError(
+            f"{where}: {level!r} is no level. {conf.nearest(level, LEVELS)}"
+        )
+    for name, value in lists.items():
+        if isinstance(value, str):
+            raise AuditConfigurationError(
+                f"{where}: {name} must be a list of names, such as [{value!r}]."
+            )
 
 
 class AuditSignal(Signal):
@@ -51,19 +82,39 @@ class AuditSignal(Signal):
     ) -> None:
         # use_caching stays off: a `str` sender cannot be weakly referenced.
         super().__init__(use_caching=False)
-        if level not in LEVELS:
-            raise AuditConfigurationError(
-                f"Event {event!r}: {level!r} is no level. {conf.nearest(str(level), LEVELS)}"
-            )
-        for name, value in (("sinks", sinks), ("required", required)):
-            if isinstance(value, str):
-                raise AuditConfigurationError(
-                    f"Event {event!r}: {name} must be a list of names, such as [{value!r}]."
-                )
+        check_definition(f"Event {event!r}", event, level, sinks=sinks, required=required)
         self.event = event
         self.level = level
         self.sinks = None if sinks is None else tuple(sinks)
         self.required = tuple(required)
+        self._texts: dict[str, str] = {}
+
+    # Django tells senders apart by identity, and two equal texts may be two objects.
+
+    def connect(
+        self,
+        receiver: Callable[..., Any],
+        sender: Any = None,
+        weak: bool = True,
+        dispatch_uid: Any = None,
+    ) -> None:
+        """Connect a receiver as ``Signal.connect`` does; a ``str`` sender means any equal one."""
+        if isinstance(sender, str):
+            sender = self._texts.setdefault(sender, sender)
+        super().connect(receiver, sender, weak, dispatch_uid)
+
+    def disconnect(
+        self, receiver: Any = None, sender: Any = None, dispatch_uid: Any = None
+    ) -> bool:
+        """Disconnect a receiver as ``Signal.disconnect`` does."""
+        return super().disconnect(receiver, self._known(sender), dispatch_uid)
+
+    def has_listeners(self, sender: Any = None) -> bool:
+        """Whether a sending by this sender would reach a receiver."""
+        return super().has_listeners(self._known(sender))
+
+    def _known(self, sender: Any) -> Any:
+        return self._texts.get(sender, sender) if isinstance(sender, str) else sender
 
     def send(self, sender: Any, **named: Any) -> list[tuple[Callable[..., Any], Any]]:
         """Record the event, then call the receivers as ``Signal.send`` does.
@@ -83,35 +134,38 @@ class AuditSignal(Signal):
             AuditSinkError: outside of a transaction, a sink whose policy is ``raise`` failed.
         """
         self._record(sender, named)
-        return super().send(sender, **named)
+        return super().send(self._known(sender), **named)
 
     def send_robust(
         self, sender: Any, **named: Any
     ) -> list[tuple[Callable[..., Any], Any | Exception]]:
         """Record the event, then call the receivers as ``Signal.send_robust`` does."""
         self._record(sender, named)
-        return super().send_robust(sender, **named)
+        return super().send_robust(self._known(sender), **named)
 
     async def asend(self, sender: Any, **named: Any) -> list[tuple[Callable[..., Any], Any]]:
         """Record the event, then call the receivers as ``Signal.asend`` does."""
-        act = self._act(sender, named)
-        await sync_to_async(_emit)(act, named.get("request"))
-        return await super().asend(sender, **named)
+        await sync_to_async(self._emit)(sender, named)
+        return await super().asend(self._known(sender), **named)
 
     async def asend_robust(
         self, sender: Any, **named: Any
     ) -> list[tuple[Callable[..., Any], Any | Exception]]:
         """Record the event, then call the receivers as ``Signal.asend_robust`` does."""
-        act = self._act(sender, named)
-        await sync_to_async(_emit)(act, named.get("request"))
-        return await super().asend_robust(sender, **named)
+        await sync_to_async(self._emit)(sender, named)
+        return await super().asend_robust(self._known(sender), **named)
 
     def _record(self, sender: Any, named: dict[str, Any]) -> None:
+        if not _loop_is_running():
+            self._emit(sender, named)
+            return
         act = self._act(sender, named)
-        if _loop_is_running():
-            tasks.start(sync_to_async(_emit)(act, named.get("request")))
-        else:
-            _emit(act, named.get("request"))
+        if apps.ready:
+            pipeline.freeze(act)
+        tasks.start(sync_to_async(_emit_act)(act, _request_in(named)))
+
+    def _emit(self, sender: Any, named: dict[str, Any]) -> None:
+        _emit_act(self._act(sender, named), _request_in(named))
 
     def _act(self, sender: Any, named: dict[str, Any]) -> Act:
         event = str(named.get("event") or self.event)
@@ -120,19 +174,19 @@ class AuditSignal(Signal):
                 raise TypeError(
                     f"event {event!r} needs the keyword {name!r}: send(sender, {name}=...)"
                 )
-        level = named.get("level", self.level)
-        if level not in LEVELS:
-            raise ValueError(
-                f"event {event!r}: {level!r} is no level. {conf.nearest(str(level), LEVELS)}"
-            )
+        level = _choice(event, "level", named.get("level", self.level), LEVELS)
+        outcome = _choice(event, "outcome", named.get("outcome", "success"), _OUTCOMES)
+        data = {key: value for key, value in named.items() if key not in _OWN}
+        if named.get("request") is not _request_in(named):
+            data["request"] = named["request"]
         act = Act(
             event=event,
             level=level,
-            outcome=Outcome(named.get("outcome", Outcome.SUCCESS)),
+            outcome=Outcome(outcome),
             sender=describe_sender(sender),
             message=named.get("message", ""),
             reason=named.get("reason"),
-            data={key: value for key, value in named.items() if key not in _OWN},
+            data=data,
             database=named.get("using") or DEFAULT_DB_ALIAS,
             sinks=self.sinks,
         )
@@ -175,18 +229,34 @@ def describe_instance(act: Act, instance: Model) -> None:
     """Say in an act which object it is about, without loading anything of it."""
     model = type(instance)
     act.object_type = object_type(model)
-    act.object_id = None if instance.pk is None else object_key(model, instance.pk)
+    if internals.is_pk_set(instance, model._meta):
+        act.object_id = object_key(model, instance.pk)
     limit = conf.current().REPR_LIMIT
     if limit and instance.get_deferred_fields():
         act.object_repr = default_repr(model, act.object_id or "None")
     elif limit:
         act.object_repr = safe_text(instance, limit=pipeline.TEXT_LIMIT)
+    act.secrets |= _secrets_of(instance)
+
+
+def _secrets_of(instance: Model) -> set[str]:
+    """Values of sensitive and masked fields, also inside of JSON, found without a query."""
     hide = redactor()
-    act.secrets |= {
-        str(value)
-        for name, value in instance.__dict__.items()
-        if value and isinstance(value, str | int) and hide.is_sensitive(name)
+    policy = registry.policy_for(type(instance))
+    masked = frozenset() if policy is None else policy.mask_fields
+    values = {
+        field.attname: instance.__dict__[field.attname]
+        for field in instance._meta.concrete_fields
+        if field.attname in instance.__dict__
     }
+    attnames = {field.attname for field in instance._meta.concrete_fields if field.name in masked}
+    secrets: set[str] = set()
+    make_safe(
+        values,
+        is_sensitive=lambda name: name in attnames or hide.is_sensitive(name),
+        secrets=secrets,
+    )
+    return secrets
 
 
 def describe_sender(sender: Any) -> str:
@@ -200,7 +270,19 @@ def describe_sender(sender: Any) -> str:
     return "" if sender is None else safe_text(sender)
 
 
-def _emit(act: Act, request: Any) -> None:
+def _choice(event: str, keyword: str, value: Any, good: Collection[str]) -> str:
+    if not isinstance(value, str) or value not in good:
+        raise ValueError(f"event {event!r}: {keyword}={value!r}? {conf.nearest(value, good)}")
+    return value
+
+
+def _request_in(named: dict[str, Any]) -> Any:
+    """The keyword ``request``, if it is one; anything else of that name is data."""
+    request = named.get("request")
+    return request if hasattr(request, "META") else None
+
+
+def _emit_act(act: Act, request: Any) -> None:
     if request is None:
         emit_act(act)
         return
@@ -209,8 +291,10 @@ def _emit(act: Act, request: Any) -> None:
 
 
 def _loop_is_running() -> bool:
+    """Whether a query here would block a loop, which Django refuses."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return False
-    return True
+    # Notebooks and browser tests run sync code in a loop's thread, and say so.
+    return not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")

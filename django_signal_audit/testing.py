@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from django_signal_audit import pipeline
-from django_signal_audit.event import AuditEvent
+from django_signal_audit import conf, pipeline
+from django_signal_audit.actors import to_actor
+from django_signal_audit.event import EVENT_FIELDS, AuditEvent
 from django_signal_audit.keys import object_key, object_type
 
 if TYPE_CHECKING:
     from django.db.models import Model
 
 _MISSING: Final = object()
+_ACTORS: Final = frozenset({"actor", "on_behalf_of"})
 
 
 class CapturedEvents(list[AuditEvent]):
@@ -72,11 +74,18 @@ def assert_audited(
             saved by the end of it.
         changes: field to ``[old, new]`` that it must contain; other fields may be there too.
         count: how many must match exactly; at least one where it is ``None``.
-        **attributes: further attributes of the event, such as ``reason="..."``.
+        **attributes: further attributes of the event, such as ``reason="..."``; ``actor`` may
+            be a user.
 
     Raises:
         AssertionError: listing what was recorded instead.
+        TypeError: an attribute is none of an event's.
     """
+    for name in attributes:
+        if name not in EVENT_FIELDS:
+            raise TypeError(f"An event has no {name!r}. {conf.nearest(name, EVENT_FIELDS)}")
+    for name in _ACTORS & attributes.keys():
+        attributes[name] = to_actor(attributes[name])
     with capture_events() as captured:
         yield captured
     found = [e for e in captured.named(event) if _matches(e, obj, changes, attributes)]

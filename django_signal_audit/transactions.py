@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,11 +21,15 @@ from django.db import Error, connections, transaction
 
 from django_signal_audit import conf, internals
 from django_signal_audit.buffer import Entry, TransactionBuffer
-from django_signal_audit.exceptions import AuditSinkError
 from django_signal_audit.ids import uuid7
 from django_signal_audit.sinks import counters
-from django_signal_audit.sinks.base import TransactionalSink
-from django_signal_audit.sinks.migrating import table_is_missing
+from django_signal_audit.sinks.delivery import (
+    by_route,
+    dispatch_after_commit,
+    log_loss,
+    write_survivor,
+    write_transactional,
+)
 from django_signal_audit.sinks.routing import Route, routes_for
 
 if TYPE_CHECKING:
@@ -36,7 +40,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_signal_audit")
 
 _STATE: Final = "_signal_audit_state"
-_SAVEPOINT: Final = "signal_audit_flush"
 
 
 @dataclass(slots=True)
@@ -47,35 +50,38 @@ class ConnectionState:
         buffer: the events of the open transaction.
         transaction_id: groups them; made with the first event.
         of_testcase: the transaction is a ``TestCase``'s, whose rollback is no failure.
+        testcase_savepoint: of a test inside a ``TestCase``; its rollback is no failure either.
         write_locked: on SQLite, this transaction holds the write lock for certain.
-        busy: a flush is running, so reads and writes in it are our own.
+        begun_by: the savepoint that began this transaction, whose release commits it.
+        busy: a flush is running; nothing else may flush.
+        original: the methods of the connection that are wrapped.
     """
 
-    buffer: TransactionBuffer
+    buffer: TransactionBuffer = field(default_factory=TransactionBuffer)
     transaction_id: uuid.UUID | None = None
     of_testcase: bool = False
+    testcase_savepoint: str | None = None
     write_locked: bool = False
+    begun_by: str | None = None
     busy: bool = False
     original: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
     def end(self) -> TransactionBuffer:
         """Hand over the buffer and start with an empty one."""
-        ended, self.buffer = self.buffer, _new_buffer()
+        ended, self.buffer = self.buffer, TransactionBuffer()
         self.transaction_id = None
         self.of_testcase = False
+        self.testcase_savepoint = None
         self.write_locked = False
+        self.begun_by = None
         return ended
-
-
-def _new_buffer() -> TransactionBuffer:
-    return TransactionBuffer(limit=conf.current().BUFFER_SIZE)
 
 
 def state_of(connection: BaseDatabaseWrapper) -> ConnectionState:
     """The state of a connection; its methods are wrapped on the first call."""
     try:
-        state: ConnectionState = connection.__dict__[_STATE]
-    except KeyError:
+        state: ConnectionState = getattr(connection, _STATE)
+    except AttributeError:
         state = _install(connection)
     return state
 
@@ -87,12 +93,6 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     if connection.connection is None:
         return not connection.settings_dict["AUTOCOMMIT"]
     return not connection.autocommit
-
-
-def is_flushing(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a statement that runs now is the package's own."""
-    state: ConnectionState | None = connection.__dict__.get(_STATE)
-    return state is not None and state.busy
 
 
 @contextmanager
@@ -138,7 +138,7 @@ def _take_write_lock(connection: BaseDatabaseWrapper, state: ConnectionState, ta
 
 def deliver_without_database(entry: Entry) -> None:
     """Hand an event to the sinks that need no database, outside of any transaction."""
-    _dispatch_after_commit([[entry]])
+    dispatch_after_commit([[entry]])
 
 
 def submit(connection: BaseDatabaseWrapper, entry: Entry) -> None:
@@ -149,16 +149,23 @@ def submit(connection: BaseDatabaseWrapper, entry: Entry) -> None:
         entry: the event with its route.
 
     Raises:
-        AuditSinkError: there is no transaction, and a sink whose policy is ``raise`` failed.
+        AuditSinkError: a sink whose policy is ``raise`` failed, on an event outside of a
+            transaction or on the early flush of a large one.
     """
     if not in_transaction(connection):
         _deliver_now(connection, entry)
         return
     state = state_of(connection)
     if not state.buffer:
+        state.buffer.limit = conf.current().BUFFER_SIZE
         state.of_testcase = internals.in_testcase_transaction(connection)
+    if state.of_testcase:
+        state.testcase_savepoint = internals.testcase_savepoint(connection)
     state.buffer.append(entry)
-    if state.buffer.is_full and not state.busy and not connection.needs_rollback:
+    if connection.closed_in_transaction:
+        # The block goes on, but its transaction ended when the connection was closed.
+        _end_in_failure(connection, state, usable=False)
+    elif state.buffer.is_full and not state.busy and not connection.needs_rollback:
         _flush(connection, state)
         state.buffer.spill()
 
@@ -176,16 +183,9 @@ def transaction_id(connection: BaseDatabaseWrapper) -> uuid.UUID | None:
 def flush_before_read(alias: str) -> None:
     """Write this thread's pending events of one alias, so that a query can see them."""
     connection = connections[alias]
-    state: ConnectionState | None = connection.__dict__.get(_STATE)
-    if state is None or not state.buffer or state.busy or connection.needs_rollback:
-        return
-    try:
+    state: ConnectionState | None = getattr(connection, _STATE, None)
+    if state is not None and state.buffer and not connection.needs_rollback:
         _flush(connection, state)
-    except BaseException:
-        if connection.in_atomic_block:
-            # The transaction lacks records it needs; it must not be committed.
-            connection.needs_rollback = True
-        raise
 
 
 def connect_reads() -> None:
@@ -199,75 +199,26 @@ def connect_reads() -> None:
 
 
 def _flush(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
-    """Write what is unwritten to the transactional sinks, inside the open transaction."""
+    """Write what is unwritten to the transactional sinks, inside the open transaction.
+
+    If that fails, the transaction lacks records it needs, so an open block is doomed.
+    """
+    if state.busy:
+        return
+
+    def write(entries: list[Entry]) -> None:
+        internals.begin_for_raw_statements(connection)
+        write_transactional(connection, entries, in_transaction=True)
+
     state.busy = True
     try:
-        state.buffer.flush(lambda entries: _write_entries(connection, entries))
+        state.buffer.flush(write)
+    except BaseException as exc:
+        if connection.in_atomic_block:
+            internals.doom(connection, exc)
+        raise
     finally:
         state.busy = False
-
-
-def _write_entries(connection: BaseDatabaseWrapper, entries: list[Entry]) -> None:
-    for route, events in _by_route(entries, transactional=True):
-        if table_is_missing(connection):
-            counters.count(route.alias, "dropped", len(events))
-            continue
-        if route.on_error == "log":
-            _write_or_log(connection, route, events)
-        else:
-            _write_or_raise(connection, route, events)
-
-
-def _write_or_raise(
-    connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]
-) -> None:
-    try:
-        _transactional(route).write(connection, events)
-    except Exception as exc:
-        raise AuditSinkError(
-            f"Audit sink {route.alias!r} ({type(route.sink).__name__}) could not write "
-            f"{_described(events)} to database {connection.alias!r}: {exc}. The change was "
-            "rolled back, because this sink's ON_ERROR is 'raise'. Is the table there "
-            "(manage.py migrate)? To keep changes without their record, set ON_ERROR to 'log'."
-        ) from exc
-    counters.count(route.alias, "written", len(events))
-
-
-def _write_or_log(connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]) -> None:
-    """Write in a savepoint: on PostgreSQL a failed INSERT would poison the transaction."""
-    ops = connection.ops
-    with connection.cursor() as cursor:
-        cursor.execute(ops.savepoint_create_sql(_SAVEPOINT))
-        try:
-            _transactional(route).write(connection, events)
-        except Exception as exc:  # noqa: BLE001 - logged and counted, as the policy says
-            cursor.execute(ops.savepoint_rollback_sql(_SAVEPOINT))
-            cursor.execute(ops.savepoint_commit_sql(_SAVEPOINT))
-            _log_loss(route, events, exc)
-            return
-        cursor.execute(ops.savepoint_commit_sql(_SAVEPOINT))
-    counters.count(route.alias, "written", len(events))
-
-
-def _dispatch_after_commit(batches: Iterable[list[Entry]]) -> None:
-    """Hand events to the sinks that follow COMMIT; none can stop another, or the caller.
-
-    What no sink may swallow (KeyboardInterrupt, SystemExit) is raised after the last one.
-    """
-    interruption: BaseException | None = None
-    for batch in batches:
-        for route, events in _by_route(batch, transactional=False):
-            try:
-                route.sink.emit(events)
-            except Exception as exc:  # noqa: BLE001 - a sink may raise anything; it is logged and counted
-                _log_loss(route, events, exc)
-            except BaseException as exc:  # noqa: BLE001 - raised below
-                _log_loss(route, events, exc)
-                interruption = exc
-            else:
-                counters.count(route.alias, "written", len(events))
-    if interruption is not None:
-        raise interruption
 
 
 def _deliver_now(connection: BaseDatabaseWrapper, entry: Entry) -> None:
@@ -275,65 +226,9 @@ def _deliver_now(connection: BaseDatabaseWrapper, entry: Entry) -> None:
     entries = [entry]
     try:
         if routes_for(entry.key).transactional:
-            state = state_of(connection)
-            state.busy = True
-            try:
-                _write_alone(connection, entries)
-            finally:
-                state.busy = False
+            write_transactional(connection, entries, in_transaction=False)
     finally:
-        _dispatch_after_commit([entries])
-
-
-def _write_alone(connection: BaseDatabaseWrapper, entries: list[Entry]) -> None:
-    for route, events in _by_route(entries, transactional=True):
-        if table_is_missing(connection):
-            counters.count(route.alias, "dropped", len(events))
-        elif route.on_error == "log":
-            try:
-                _transactional(route).write(connection, events)
-            except Exception as exc:  # noqa: BLE001 - logged and counted, as the policy says
-                _log_loss(route, events, exc)
-            else:
-                counters.count(route.alias, "written", len(events))
-        else:
-            _write_or_raise(connection, route, events)
-
-
-def _transactional(route: Route) -> TransactionalSink:
-    if not isinstance(route.sink, TransactionalSink):
-        raise TypeError(f"audit sink {route.alias!r} is not transactional")
-    return route.sink
-
-
-def _by_route(entries: list[Entry], *, transactional: bool) -> list[tuple[Route, list[AuditEvent]]]:
-    """The events of each sink, in order."""
-    found: dict[str, tuple[Route, list[AuditEvent]]] = {}
-    for entry in entries:
-        routes = routes_for(entry.key)
-        for route in routes.transactional if transactional else routes.after_commit:
-            found.setdefault(route.alias, (route, []))[1].append(entry.event)
-    return list(found.values())
-
-
-def _described(events: list[AuditEvent]) -> str:
-    first = events[0]
-    about = f" of {first.object_type} {first.object_id}" if first.object_type else ""
-    one = f"{first.event}{about} (id {first.id})"
-    return f"1 event, {one}," if len(events) == 1 else f"{len(events)} events, first {one},"
-
-
-def _log_loss(route: Route, events: list[AuditEvent], error: BaseException) -> None:
-    """Count and log events that a sink failed to write."""
-    counters.count(route.alias, "lost", len(events))
-    logger.error(
-        "Audit sink %r (%s) lost %s because it could not write: %s",
-        route.alias,
-        type(route.sink).__name__,
-        _described(events).rstrip(","),
-        error,
-        exc_info=error,
-    )
+        dispatch_after_commit([entries])
 
 
 # The wrapped connection
@@ -341,7 +236,7 @@ def _log_loss(route: Route, events: list[AuditEvent], error: BaseException) -> N
 
 def _install(connection: BaseDatabaseWrapper) -> ConnectionState:
     """Shadow the methods that decide a transaction's fate, on this connection alone."""
-    state = ConnectionState(buffer=_new_buffer())
+    state = ConnectionState()
     for wrapper in (
         _commit,
         _rollback,
@@ -354,16 +249,19 @@ def _install(connection: BaseDatabaseWrapper) -> ConnectionState:
         name = wrapper.__name__.removeprefix("_")
         state.original[name] = getattr(connection, name)
         setattr(connection, name, functools.partial(wrapper, connection, state))
-    connection.__dict__[_STATE] = state
+    setattr(connection, _STATE, state)
     return state
 
 
 def _savepoint(connection: BaseDatabaseWrapper, state: ConnectionState) -> str | None:
     if state.buffer.has_spilled and not connection.needs_rollback:
         _flush(connection, state)
+    begins = internals.savepoint_begins_transaction(connection)
     savepoint: str | None = state.original["savepoint"]()
     if savepoint is not None:
         state.buffer.mark(savepoint)
+        if begins:
+            state.begun_by = savepoint
     return savepoint
 
 
@@ -373,27 +271,38 @@ def _savepoint_rollback(
     state.original["savepoint_rollback"](sid)
     # Where savepoints are not supported just now, Django gave None and rolls nothing back.
     if sid is not None:
-        state.buffer.roll_back_to(sid)
+        state.buffer.roll_back_to(sid, discard=sid == state.testcase_savepoint)
 
 
 def _savepoint_commit(
     connection: BaseDatabaseWrapper, state: ConnectionState, sid: str | None
 ) -> None:
+    commits = sid is not None and sid == state.begun_by
+    if commits:
+        _flush(connection, state)
     state.original["savepoint_commit"](sid)
-    if sid is not None:
+    if commits:
+        _deliver_ended(state)
+    elif sid is not None:
         state.buffer.release(sid)
 
 
 def _commit(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
     if not state.buffer:
         state.original["commit"]()
-        state.end()
+        state.end().clear()
         return
     # The original's own checks, made before anything is written or rolled back.
     connection.validate_thread_sharing()
     connection.validate_no_atomic_block()
     _flush_or_abandon(connection, state)
-    state.original["commit"]()
+    try:
+        state.original["commit"]()
+    except Error:
+        # A COMMIT that fails is a rollback on PostgreSQL; SQLite lets it be tried again.
+        if internals.has_no_transaction(connection):
+            _end_in_failure(connection, state, usable=True)
+        raise
     _deliver_ended(state)
 
 
@@ -411,24 +320,26 @@ def _flush_or_abandon(connection: BaseDatabaseWrapper, state: ConnectionState) -
 def _deliver_ended(state: ConnectionState) -> None:
     ended = state.end()
     try:
-        _dispatch_after_commit(ended.batches())
+        dispatch_after_commit(ended.batches())
     finally:
         ended.clear()
 
 
 def _rollback(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
-    state.original["rollback"]()
-    if not state.buffer:
-        state.end()
-        return
+    try:
+        state.original["rollback"]()
+    except Error:
+        # Nothing is known of the transaction until the caller closes the connection.
+        raise
+    except BaseException:
+        # Interrupted before ROLLBACK or after: what follows must not commit in its place.
+        state.original["rollback"]()
+        _end_in_failure(connection, state, usable=True)
+        raise
     _end_in_failure(connection, state, usable=True)
 
 
 def _close(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
-    if not state.buffer:
-        state.original["close"]()
-        state.write_locked = False
-        return
     try:
         state.original["close"]()
     finally:
@@ -443,17 +354,25 @@ def _set_autocommit(
     autocommit: bool,
     force_begin_transaction_with_broken_autocommit: bool = False,
 ) -> None:
-    force = force_begin_transaction_with_broken_autocommit
-    original = state.original["set_autocommit"]
-    if not autocommit or not state.buffer:
-        original(autocommit, force_begin_transaction_with_broken_autocommit=force)
-        state.write_locked = False
+    set_it = functools.partial(
+        state.original["set_autocommit"],
+        autocommit,
+        force_begin_transaction_with_broken_autocommit=(
+            force_begin_transaction_with_broken_autocommit
+        ),
+    )
+    if not state.buffer:
+        set_it()
+        state.end().clear()
+        return
+    if not autocommit:
+        set_it()
         return
     # Turning autocommit on commits what is open.
     connection.validate_no_atomic_block()
     _flush_or_abandon(connection, state)
     try:
-        original(autocommit, force_begin_transaction_with_broken_autocommit=force)
+        set_it()
     finally:
         if connection.autocommit:
             _deliver_ended(state)
@@ -481,17 +400,12 @@ def _end_in_failure(
         if discard:
             return
         for batch in ended.survivors():
-            routes = _by_route(batch, transactional=True)
-            if routes:
-                state.busy = True
-                try:
-                    if usable:
-                        _write_survivors(connection, state, routes)
-                    else:
-                        _write_survivors_anew(connection, routes)
-                finally:
-                    state.busy = False
-            _dispatch_after_commit([batch])
+            routes = by_route(batch, transactional=True)
+            if routes and usable:
+                _write_survivors(connection, state, routes)
+            elif routes:
+                _write_survivors_anew(connection, routes)
+            dispatch_after_commit([batch])
     finally:
         ended.clear()
 
@@ -504,10 +418,10 @@ def _write_survivors(
     for route, events in routes:
         try:
             internals.begin_for_raw_statements(connection)
-            _transactional(route).write(connection, events, ignore_existing=True)
+            write_survivor(connection, route, events)
             state.original["commit"]()
         except Exception as exc:  # noqa: BLE001 - logged and counted; the first error is on its way
-            _log_loss(route, events, exc)
+            log_loss(route, events, exc)
             _roll_back_quietly(state)
         else:
             counters.count(route.alias, "written", len(events))
@@ -529,9 +443,12 @@ def _write_survivors_anew(
     try:
         for route, events in routes:
             try:
-                _transactional(route).write(fresh, events, ignore_existing=True)
+                fresh.set_autocommit(False)
+                write_survivor(fresh, route, events)
+                fresh.commit()
             except Exception as exc:  # noqa: BLE001 - logged and counted; the first error is on its way
-                _log_loss(route, events, exc)
+                log_loss(route, events, exc)
+                fresh.close()
             else:
                 counters.count(route.alias, "written", len(events))
     finally:

@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import inspect
 import os
+import pkgutil
 import re
 import shlex
 import socket
@@ -25,12 +26,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.core.management import BaseCommand, load_command_class
 from django.test import override_settings
 
 import django_signal_audit
 from django_signal_audit import checks, conf, event, exceptions, registry, sinks, testing, values
 from django_signal_audit.capture import signals as capture_signals
 from django_signal_audit.formats import available_formats
+from django_signal_audit.management import commands
 from django_signal_audit.models import AuditRecordQuerySet
 from django_signal_audit.signals import _OWN, DEFAULT_EVENT, AuditSignal
 from django_signal_audit.sinks import routing
@@ -77,12 +80,7 @@ def own_registry(monkeypatch):
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
 def test_examples_run(page, own_registry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # A module of its own, so that settings can name what an example defines.
-    namespace = type(sys)("docs_example").__dict__
-    module = type(sys)("docs_example")
-    namespace = module.__dict__
-    monkeypatch.setitem(sys.modules, "docs_example", module)
-    namespace["BASE_DIR"] = tmp_path
+    namespace = {"__name__": "docs_example", "BASE_DIR": tmp_path}
     with contextlib.ExitStack() as stack:
         for kind, _, text in blocks_of(page, "run", "settings"):
             code = text.replace("library.models", "tests.testapp.models")
@@ -144,6 +142,16 @@ def check_ids():
     return sorted(f"django_signal_audit.{number}" for number in found)
 
 
+def commands_and_options():
+    own = pkgutil.iter_modules(commands.__path__)
+    found = [module.name for module in own if not module.name.startswith("_")]
+    common = set(BaseCommand().create_parser("manage.py", "any")._option_string_actions)
+    for name in tuple(found):
+        parser = load_command_class("django_signal_audit", name).create_parser("manage.py", name)
+        found += [one for one in parser._option_string_actions if one not in common]
+    return found
+
+
 SHIPPED_SINKS = [getattr(sinks, name) for name in sinks.__all__ if name.endswith("Sink")]
 
 SHOULD_LIST = {
@@ -172,9 +180,14 @@ SHOULD_LIST = {
     ],
     "formats.md": available_formats(),
     "checks.md": check_ids(),
+    "commands.md": commands_and_options(),
     "api.md": [
         *django_signal_audit.__all__,
-        *[name for name, one in vars(exceptions).items() if name.endswith("Error") and one.__module__ == exceptions.__name__],
+        *[
+            name
+            for name, one in vars(exceptions).items()
+            if name.endswith("Error") and one.__module__ == exceptions.__name__
+        ],
         *[
             name
             for name, one in vars(testing).items()
@@ -192,9 +205,7 @@ SHOULD_LIST = {
 def test_the_reference_lists_everything(page):
     text = (REFERENCE / page).read_text(encoding="utf-8")
     missing = sorted(
-        name
-        for name in set(SHOULD_LIST[page])
-        if not re.search(rf"`{re.escape(name)}[`(]", text)
+        name for name in set(SHOULD_LIST[page]) if not re.search(rf"`{re.escape(name)}[`( ]", text)
     )
     assert missing == []
 
@@ -259,6 +270,8 @@ def test_no_page_names_a_host_or_a_place_on_a_machine(page):
     servers = re.findall(r"://[^\s/@]+@(?!localhost\b)[^\s)>`]+", text)
     paths = re.findall(r"(?<![\w./])/(?:work|tmp|home|root|Users|private|mnt)\b[^\s`]*", text)
     here = [
-        place for place in (str(ROOT), sys.prefix, socket.gethostname()) if len(place) > 4 and place in text
+        place
+        for place in (str(ROOT), sys.prefix, socket.gethostname())
+        if len(place) > 4 and place in text
     ]
     assert hosts + servers + paths + here == []

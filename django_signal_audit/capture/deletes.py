@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models.deletion import Collector
 from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
 
-from django_signal_audit import context
+from django_signal_audit import context, internals
 from django_signal_audit.capture.images import (
     CHUNK,
     by_keys,
@@ -167,16 +167,19 @@ def _changes(plan: ModelPlan, images: Mapping[Any, Image]) -> Iterator[Change]:
     kind = object_type(plan.model)
     for pk, image in images.items():
         key = object_key(plan.model, pk)
-        if frame is not None:
-            if (kind, key) in frame.recorded:
-                continue
-            _note_parents(frame, plan.model, key)
+        if frame is not None and (kind, key) in frame.recorded:
+            continue
         instance = frame.instances.get((kind, key)) if frame is not None else None
+        if frame is not None:
+            _note_parents(frame, plan.model, instance, key)
         changes = differences(plan.fields, image, None)
         yield make_change("delete", plan, pk, changes, instance=instance)
 
 
-def _note_parents(frame: _Frame, model: type[Model], key: str) -> None:
+def _note_parents(frame: _Frame, model: type[Model], instance: Model | None, key: str) -> None:
     """A child's delete has recorded the inherited columns; the parents' rows follow unrecorded."""
     for parent in model._meta.all_parents:
+        if instance is not None:
+            # The second of several parents has a key of its own.
+            key = object_key(parent, internals.pk_value(instance, parent._meta))
         frame.recorded.add((object_type(parent), key))

@@ -10,9 +10,10 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from django_signal_audit import conf, internals
-from django_signal_audit.capture.plans import UNKNOWN, FieldPlan
+from django_signal_audit.capture.plans import UNKNOWN, FieldPlan, plan_for
 from django_signal_audit.keys import default_repr, object_key
 from django_signal_audit.pipeline import Change, clean_text
+from django_signal_audit.registry import policy_for
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -25,6 +26,8 @@ Image = dict[str, Any]
 
 CHUNK: Final = 500
 """Rows that are read or written by key in one statement; SQLite once took 999 parameters."""
+
+_INTEGER_BITS: Final = 64
 
 _STATEMENTS: Final = "_signal_audit_statements"
 _MOST_STATEMENTS: Final = 1000
@@ -46,12 +49,17 @@ def read_row(
         The image, ``None`` if there is no such row.
     """
     connection = connections[using]
-    statement = _statement(connection, model, tuple(fields), pk, lock=lock)
+    try:
+        statement = _statement(connection, model, tuple(fields), pk, lock=lock)
+    except EmptyResultSet:
+        return None  # Django knows that the column cannot hold this key
     if statement is None:
         return next((image for _, image in read_rows(model, [pk], fields, using, lock=lock)), None)
     sql, converters = statement
     key = model._meta.pk
     parameter = key.get_db_prep_value(key.get_prep_value(pk), connection, prepared=True)
+    if isinstance(parameter, int) and parameter.bit_length() >= _INTEGER_BITS:
+        return None  # the same with a compiled statement; SQLite's driver refuses to ask
     with connection.cursor() as cursor:
         cursor.execute(sql, (parameter,))
         row = cursor.fetchone()
@@ -121,9 +129,10 @@ def _lockable(queryset: QuerySet[Any], using: str) -> QuerySet[Any]:
         return locked(found)
     query.select_for_update = False
     if len(query.alias_map) <= 1:
-        # values().annotate() groups rows; an UPDATE or DELETE of one table does not.
+        # An UPDATE or DELETE of one table does not group rows, nor make them distinct.
         query.group_by = None
-    return locked(_all_rows(queryset.model, using).filter(pk__in=found.values("pk")))
+        query.distinct, query.distinct_fields = False, ()
+    return locked(all_rows(queryset.model, using).filter(pk__in=found.values("pk")))
 
 
 def _images(fields: Sequence[FieldPlan], rows: Sequence[tuple[Any, ...]]) -> dict[Any, Image]:
@@ -134,10 +143,10 @@ def _images(fields: Sequence[FieldPlan], rows: Sequence[tuple[Any, ...]]) -> dic
 
 def by_keys(model: type[Model], pks: Sequence[Any], using: str) -> QuerySet[Model]:
     """The rows with these keys."""
-    return _all_rows(model, using).filter(pk__in=pks)
+    return all_rows(model, using).filter(pk__in=pks)
 
 
-def _all_rows(model: type[Model], using: str) -> QuerySet[Model]:
+def all_rows(model: type[Model], using: str) -> QuerySet[Model]:
     """The rows of a model in no order, whatever its managers hide or add."""
     return QuerySet(model, using=using).order_by()
 
@@ -167,16 +176,13 @@ def _statement(
         cache.clear()
     # A row of no columns is asked for by its key, so that a missing one can be told.
     names = [plan.attname for plan in fields] or ["pk"]
-    found = _all_rows(model, connection.alias).filter(pk=pk)
+    found = all_rows(model, connection.alias).filter(pk=pk)
     compiler = (
         (locked(found) if lock else found)
         .values_list(*names)
         .query.get_compiler(using=connection.alias)
     )
-    try:
-        sql, parameters = compiler.as_sql()
-    except EmptyResultSet:
-        return None  # the column cannot hold this key; another one it can
+    sql, parameters = compiler.as_sql()
     columns = [column for column, _, _ in compiler.select]
     cache[key] = (sql, compiler.get_converters(columns)) if len(parameters) == 1 else None
     return cache[key]  # type: ignore[no-any-return]
@@ -254,6 +260,18 @@ def instance_repr(plan: ModelPlan, instance: Model, key: str) -> str:
         return ""
     if instance.get_deferred_fields():
         return default_repr(plan.model, key)
+    return clean_text(instance, _secrets(instance, plan), limit=limit)
+
+
+def secrets_of(instance: Model) -> set[str]:
+    """The values of an audited instance that must not reappear in texts about it."""
+    policy = policy_for(type(instance))
+    concrete = instance._meta.concrete_model
+    if policy is None or concrete is None:
+        return set()
+    return _secrets(instance, plan_for(concrete, policy))
+
+
+def _secrets(instance: Model, plan: ModelPlan) -> set[str]:
     attributes = instance.__dict__
-    secrets = {str(attributes[name]) for name in plan.secret_attnames if attributes.get(name)}
-    return clean_text(instance, secrets, limit=limit)
+    return {str(attributes[name]) for name in plan.secret_attnames if attributes.get(name)}

@@ -6,15 +6,19 @@ They are bound to the very instance: not pickled, not copied to clones, and drop
 
 from __future__ import annotations
 
+import copy
 import functools
-import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from django.apps import apps
+from django.db import connections
+from django.db.models.fields.files import FieldFile
 
 from django_signal_audit.capture.plans import UNKNOWN
 from django_signal_audit.registry import policy_for
+from django_signal_audit.transactions import in_transaction
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -22,39 +26,24 @@ if TYPE_CHECKING:
     from django_signal_audit.capture.images import Image
     from django_signal_audit.capture.plans import FieldPlan
 
-_ATTRIBUTE: Final = "_signal_audit_loaded"
+# By the instance's ModelState, which every copy and pickle of the instance has its own of;
+# instances themselves are equal to others with their key.
+_loaded: Final[WeakKeyDictionary[Any, dict[str, Any]]] = WeakKeyDictionary()
 
-
-class _Loaded:
-    """Raw attribute values, and the instance they belong to."""
-
-    __slots__ = ("owner", "values")
-
-    def __init__(self, owner: Model, values: dict[str, Any]) -> None:
-        self.owner = weakref.ref(owner)
-        self.values = values
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle, copy and deepcopy give ``None``: the values belong to one instance."""
-        return (_nothing, ())
-
-
-def _nothing() -> None:
-    return None
+_MUTABLE: Final = (dict, list, set, bytearray)
 
 
 def watch(model: type[Model]) -> None:
-    """Keep loaded values of a class from now on."""
-    if "from_db" in model.__dict__ and hasattr(model.__dict__["from_db"], "__func__"):
-        inner = model.__dict__["from_db"].__func__
-        if hasattr(inner, "signal_audit_original"):
-            return
+    """Keep loaded values of a class from now on; a second call changes nothing."""
+    own = model.__dict__.get("from_db")
+    if own is not None and hasattr(own.__func__, "signal_audit_original"):
+        return
     original = model.from_db.__func__  # type: ignore[attr-defined]
 
     @functools.wraps(original)
     def from_db(cls: type[Model], *args: Any, **kwargs: Any) -> Any:
         instance = original(cls, *args, **kwargs)
-        remember(instance, model)
+        _remember(instance, [field.attname for field in model._meta.concrete_fields])
         return instance
 
     from_db.signal_audit_original = original  # type: ignore[attr-defined]
@@ -64,7 +53,7 @@ def watch(model: type[Model]) -> None:
     @functools.wraps(refresh)
     def refresh_from_db(self: Model, *args: Any, **kwargs: Any) -> None:
         refresh(self, *args, **kwargs)
-        self._state.__dict__.pop(_ATTRIBUTE, None)
+        forget(self)
 
     model.refresh_from_db = refresh_from_db  # type: ignore[method-assign]
 
@@ -77,27 +66,55 @@ def watch_all() -> None:
             watch(model)
 
 
-def remember(instance: Model, model: type[Model]) -> None:
-    """Note what the attributes hold, after a load or a save."""
+def forget(instance: Model) -> None:
+    """The next save asks the database."""
+    _loaded.pop(instance._state, None)
+
+
+def note_save(
+    instance: Model, model: type[Model], using: str, update_fields: Collection[str] | None
+) -> None:
+    """Note what a save has written, if it can no longer be rolled back."""
+    if in_transaction(connections[using]):
+        forget(instance)
+        return
+    _remember(
+        instance,
+        [
+            field.attname
+            for field in model._meta.concrete_fields
+            if update_fields is None
+            or field.primary_key
+            or field.name in update_fields
+            or field.attname in update_fields
+        ],
+    )
+
+
+def _remember(instance: Model, attnames: Sequence[str]) -> None:
     attributes = instance.__dict__
-    values = {
-        field.attname: attributes[field.attname]
-        for field in model._meta.concrete_fields
-        if field.attname in attributes
-    }
-    instance._state.__dict__[_ATTRIBUTE] = _Loaded(instance, values)
+    values = _loaded.setdefault(instance._state, {})
+    for name in attnames:
+        if name in attributes:
+            values[name] = _frozen(attributes[name])
+
+
+def _frozen(value: Any) -> Any:
+    """A value that does not follow later changes of the attribute in place."""
+    if isinstance(value, FieldFile):
+        return value.name
+    return copy.deepcopy(value) if isinstance(value, _MUTABLE) else value
 
 
 def image_of(instance: Model, fields: Sequence[FieldPlan]) -> Image | None:
     """The image as it was loaded; ``None`` where a column was not, or cannot be told."""
-    kept = instance._state.__dict__.get(_ATTRIBUTE)
-    if kept is None or kept.owner() is not instance:
+    values = _loaded.get(instance._state)
+    key = instance._meta.pk.attname
+    if values is None or values.get(key, UNKNOWN) != instance.__dict__.get(key):
         return None
     image = {}
     for plan in fields:
-        if plan.attname not in kept.values:
-            return None
-        value = plan.stored(kept.values[plan.attname])
+        value = plan.stored(values[plan.attname]) if plan.attname in values else UNKNOWN
         if value is UNKNOWN:
             return None
         image[plan.name] = value

@@ -65,6 +65,9 @@ _EXACT: Final[dict[type, type]] = {
 # SQLite keeps decimals as REAL; beyond 15 digits it may store another number.
 _DECIMAL_DIGITS: Final = 15
 
+# Up to here every integer is a float.
+_FLOAT_INTEGERS: Final = 2**53
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FieldPlan:
@@ -186,10 +189,14 @@ def _stored_time(field: models.Field[Any, Any], value: Any) -> Any:
 
 
 def _stored_float(field: models.Field[Any, Any], value: Any) -> Any:
+    if type(value) is int and abs(value) <= _FLOAT_INTEGERS:
+        return float(value)
     return value if type(value) is float and value == value else UNKNOWN  # noqa: PLR0124 - NaN
 
 
 def _stored_decimal(field: Any, value: Any) -> Any:
+    if type(value) is int:
+        value = Decimal(value)
     if type(value) is not Decimal or not value.is_finite() or field.decimal_places is None:
         return UNKNOWN
     _, digits, exponent = value.as_tuple()

@@ -9,15 +9,18 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import router
-from django.db.models import Manager, Model
+from django.db.models import Manager
 from django.db.models.fields import related_descriptors
+from django.db.models.signals import m2m_changed
 
-from django_signal_audit import conf, context
-from django_signal_audit.capture.images import instance_repr
+from django_signal_audit import conf, context, internals
+from django_signal_audit.capture.images import all_rows, instance_repr
 from django_signal_audit.capture.plans import plan_for
+from django_signal_audit.event import REDACTED
 from django_signal_audit.keys import default_repr, object_key
 from django_signal_audit.pipeline import Change, emit_changes
 from django_signal_audit.registry import policy_for
@@ -31,10 +34,23 @@ METHODS: Final = ("add", "remove", "clear", "set", "set_base")
 
 
 class _Nesting(threading.local):
-    """``set`` calls ``remove`` and ``add``; only the outermost call is an event."""
+    """Managers at work: ``set`` calls ``remove`` and ``add``; the outermost call is the event.
+
+    By manager, because a receiver of ``m2m_changed`` may change another relation meanwhile.
+    """
 
     def __init__(self) -> None:
-        self.depth = 0
+        self.managers: list[Any] = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call to a manager, after it has run."""
+
+    manager: Any
+    field: Any
+    using: str
+    data: dict[str, Any]
 
 
 _nesting = _Nesting()
@@ -67,7 +83,7 @@ def _wrapped(original: Any, superclass: Any, rel: Any) -> Any:
         policy = policy_for(field.model)
         if (
             policy is None
-            or _nesting.depth
+            or any(self is manager for manager in _nesting.managers)
             or not policy.records_m2m(field.name)
             or context.is_suspended()
         ):
@@ -76,13 +92,17 @@ def _wrapped(original: Any, superclass: Any, rel: Any) -> Any:
         with write_transaction(using, self.through._meta.db_table):
             named = _named(self, name, args)
             before = _related(self, using, named)
-            _nesting.depth += 1
+            _nesting.managers.append(self)
             try:
                 result = original(self, *args, **kwargs)
             finally:
-                _nesting.depth -= 1
-            after = _after(self, using, name, named, before, filtered=superclass is not Manager)
-            _record(policy, self, field, using, before, after)
+                _nesting.managers.pop()
+            uncertain = superclass is not Manager or m2m_changed.has_listeners(self.through)
+            after = _after(self, using, name, named, before, uncertain=uncertain)
+            data = {"raw": True} if kwargs.get("raw") else {}
+            if self.symmetrical:
+                data["symmetrical"] = True
+            _record(policy, _Call(self, field, using, data), before, after)
         return result
 
     return wrapper
@@ -95,7 +115,7 @@ def _named(manager: Any, method: str, args: tuple[Any, ...]) -> set[Any] | None:
     if method == "remove":
         return {
             manager.target_field.get_foreign_related_value(obj)[0]
-            if isinstance(obj, Model)
+            if isinstance(obj, manager.model)
             else manager.target_field.get_prep_value(obj)
             for obj in args
         }
@@ -104,7 +124,7 @@ def _named(manager: Any, method: str, args: tuple[Any, ...]) -> set[Any] | None:
 
 def _related(manager: Any, using: str, targets: Iterable[Any] | None) -> set[Any]:
     """The far keys that are related now, among those named."""
-    rows = manager.through._base_manager.using(using).filter(
+    rows = all_rows(manager.through, using).filter(
         **{manager.source_field.attname: manager.related_val[0]}
     )
     if targets is not None:
@@ -119,49 +139,47 @@ def _after(
     named: set[Any] | None,
     before: set[Any],
     *,
-    filtered: bool,
+    uncertain: bool,
 ) -> set[Any]:
-    """The far keys that are related now; asked of the database where Django does not say.
+    """The far keys that are related now.
 
-    ``filtered`` says that the far model's manager may hide objects: a removal spares those.
+    They are asked of the database where a call does not say it all: a removal spares what
+    the far model's manager hides, and receivers may change what is added or removed.
     """
-    if method == "add":
-        return before | (named or set())
-    if method in {"remove", "clear"} and not filtered:
-        return set()
-    return _related(manager, using, named)
+    if method.startswith("set") or uncertain:
+        return _related(manager, using, named)
+    return before | (named or set()) if method == "add" else set()
 
 
-def _record(
-    policy: AuditPolicy, manager: Any, field: Any, using: str, before: set[Any], after: set[Any]
-) -> None:
+def _record(policy: AuditPolicy, call: _Call, before: set[Any], after: set[Any]) -> None:
     added, removed = after - before, before - after
     if not added and not removed:
         return
-    owner_label = field.model._meta.label
+    field, manager = call.field, call.manager
     if manager.reverse:
-        changes = _owners_changes(manager, field, using, added, removed)
+        changes = _owners_changes(policy, call, added, removed)
     else:
         plan = plan_for(field.model._meta.concrete_model, policy)
         owner = manager.instance
-        key = object_key(field.model, owner.pk)
+        key = object_key(field.model, internals.pk_value(owner, field.model._meta))
         text = instance_repr(plan, owner, key)
-        changes = [Change("m2m", key, text, _shown(field, added, removed))]
-    if manager.symmetrical:
-        for change in changes:
-            change.data["symmetrical"] = True
-    emit_changes(policy, owner_label, using, changes)
+        changes = [Change("m2m", key, text, _shown(policy, field, added, removed))]
+    for change in changes:
+        change.data.update(call.data)
+    emit_changes(policy, field.model._meta.label, call.using, changes)
 
 
 def _owners_changes(
-    manager: Any, field: Any, using: str, added: set[Any], removed: set[Any]
+    policy: AuditPolicy, call: _Call, added: set[Any], removed: set[Any]
 ) -> list[Change]:
     """The call came from the far side: one change for each owner whose set it altered."""
-    near = manager.related_val[0]
+    field = call.field
+    near = call.manager.related_val[0]
     changes = []
-    for value, pk in _owner_keys(manager, using, added | removed):
+    for value, pk in _owner_keys(call.manager, call.using, added | removed):
         key = object_key(field.model, pk)
         shown = _shown(
+            policy,
             field,
             {near} if value in added else set(),
             {near} if value in removed else set(),
@@ -175,19 +193,19 @@ def _owner_keys(manager: Any, using: str, values: set[Any]) -> list[tuple[Any, A
     target = manager.target_field.target_field
     if target.primary_key:
         return [(value, value) for value in sorted(values, key=str)]
-    rows = manager.model._base_manager.using(using).filter(**{f"{target.attname}__in": values})
+    rows = all_rows(manager.model, using).filter(**{f"{target.attname}__in": values})
     return sorted(rows.values_list(target.attname, "pk"), key=str)
 
 
-def _shown(field: Any, added: set[Any], removed: set[Any]) -> dict[str, Any]:
+def _shown(policy: AuditPolicy, field: Any, added: set[Any], removed: set[Any]) -> dict[str, Any]:
     """``{"added": [...], "removed": [...]}`` in a stable order."""
     limit = conf.current().VALUE_LIMIT
-    return {
-        field.name: {
-            "added": [make_safe(value, limit=limit) for value in _in_order(added)],
-            "removed": [make_safe(value, limit=limit) for value in _in_order(removed)],
-        }
-    }
+    masked = field.name in policy.mask_fields
+
+    def ids(values: set[Any]) -> list[Any]:
+        return [REDACTED if masked else make_safe(v, limit=limit) for v in _in_order(values)]
+
+    return {field.name: {"added": ids(added), "removed": ids(removed)}}
 
 
 def _in_order(values: set[Any]) -> list[Any]:

@@ -40,6 +40,12 @@ class _InFlight(threading.local):
     def __init__(self) -> None:
         self.images: list[tuple[models.Model, Image | None]] = []
 
+    def take(self, instance: models.Model) -> tuple[bool, Image | None]:
+        """Whether an image was read for this save, and the image."""
+        if self.images and self.images[-1][0] is instance:
+            return True, self.images.pop()[1]
+        return False, None
+
 
 _in_flight = _InFlight()
 
@@ -74,21 +80,18 @@ def _save_table(
     update_fields: Collection[str] | None = None,
 ) -> bool:
     model = cls or type(self)
-    policy = policy_for(model)
-    if (
-        policy is None
-        or using is None
-        or context.is_suspended()
-        or not policy.on & {"create", "update"}
-        or _is_parent_of_audited(self, model)
-    ):
+    policy = _policy_of_save(self, model)
+    if policy is None or using is None:
         return bool(original(self, raw, cls, force_insert, force_update, using, update_fields))
     plan = plan_for(model, policy)
+    touched = _touched(plan, update_fields, raw=raw)
+    known, before = _in_flight.take(self) if _has_parents(self, model) else (False, None)
     pk_before = self.pk
     try:
         with write_transaction(using, model._meta.db_table):
-            touched = _touched(plan, update_fields)
-            before = _before(self, model, policy, touched, using, force_insert=force_insert)
+            tries_update = raw or force_update or _tries_update(self, model)
+            if tries_update and not (known or force_insert) and "update" in policy.on:
+                before = _before(self, model, policy, touched, using)
             updated = bool(
                 original(self, raw, cls, force_insert, force_update, using, update_fields)
             )
@@ -99,7 +102,7 @@ def _save_table(
             self.pk = None
         raise
     if policy.before == "loaded":
-        loaded.remember(self, model)
+        loaded.note_save(self, model, using, update_fields)
     return updated
 
 
@@ -107,9 +110,8 @@ def _save_parents(
     original: Any, self: models.Model, cls: type[models.Model], *args: Any, **kwargs: Any
 ) -> Any:
     """Read the whole row of an audited child before its parents' tables are written."""
-    concrete = type(self)._meta.concrete_model
-    policy = policy_for(cls) if cls is concrete and cls._meta.parents else None
-    if policy is None or context.is_suspended() or self.pk is None:
+    policy = _policy_of_save(self, cls) if _has_parents(self, cls) else None
+    if policy is None or self.pk is None or "update" not in policy.on:
         return original(self, cls, *args, **kwargs)
     using = kwargs["using"] if "using" in kwargs else args[0]
     plan = plan_for(cls, policy)
@@ -124,14 +126,30 @@ def _save_parents(
     return inserted
 
 
-def _is_parent_of_audited(instance: models.Model, model: type[models.Model]) -> bool:
-    """Whether this is a parent's table of a child that records the inherited columns itself."""
+def _policy_of_save(instance: models.Model, model: type[models.Model]) -> AuditPolicy | None:
+    """The policy that a write of this table is recorded under, if it is recorded."""
+    policy = policy_for(model)
+    if policy is None or context.is_suspended() or not policy.on & {"create", "update"}:
+        return None
     concrete = type(instance)._meta.concrete_model
-    return concrete is not None and concrete is not model and policy_for(concrete) is not None
+    if concrete is not None and concrete is not model and policy_for(concrete) is not None:
+        return None  # a parent's table of a child that records the inherited columns itself
+    return policy
 
 
-def _touched(plan: ModelPlan, update_fields: Collection[str] | None) -> tuple[FieldPlan, ...]:
+def _has_parents(instance: models.Model, model: type[models.Model]) -> bool:
+    """Whether this is the last table of a multi-table save, after those of its parents."""
+    return bool(model._meta.parents) and model is type(instance)._meta.concrete_model
+
+
+def _touched(
+    plan: ModelPlan, update_fields: Collection[str] | None, *, raw: bool
+) -> tuple[FieldPlan, ...]:
     """The recorded columns that an UPDATE may change."""
+    if raw and plan.model._meta.parents:
+        # A fixture's row is that of one table; its instance lacks the inherited columns.
+        local = {f.name for f in plan.model._meta.local_concrete_fields}
+        return tuple(f for f in plan.fields if f.name in local)
     if update_fields is None:
         return plan.fields
     return tuple(
@@ -141,24 +159,25 @@ def _touched(plan: ModelPlan, update_fields: Collection[str] | None) -> tuple[Fi
     )
 
 
+def _tries_update(instance: models.Model, model: type[models.Model]) -> bool:
+    """Whether Django tries an UPDATE before it inserts."""
+    meta = model._meta
+    return internals.is_pk_set(instance, meta) and not (
+        instance._state.adding
+        and all(f.has_default() or f.has_db_default() for f in internals.pk_fields(meta))
+    )
+
+
 def _before(
     instance: models.Model,
     model: type[models.Model],
     policy: AuditPolicy,
     touched: tuple[FieldPlan, ...],
     using: str,
-    *,
-    force_insert: Any,
 ) -> Image | None:
-    if _in_flight.images and _in_flight.images[-1][0] is instance:
-        return _in_flight.images.pop()[1]
     meta = model._meta
-    if force_insert or not internals.is_pk_set(instance, meta):
+    if not internals.is_pk_set(instance, meta):
         return None
-    if instance._state.adding and all(
-        f.has_default() or f.has_db_default() for f in internals.pk_fields(meta)
-    ):
-        return None  # Django goes straight to INSERT
     if policy.before == "loaded":
         image = loaded.image_of(instance, touched)
         if image is not None:
@@ -181,7 +200,7 @@ def _record(
     if operation not in policy.on:
         return
     data: dict[str, Any] = {"raw": True} if raw else {}
-    fields = touched if updated else plan.fields
+    fields = touched if updated or raw else plan.fields
     after = stored_image(instance, plan.model, fields, using)
     if updated and before is None:
         # Inserted by another process between our look and our UPDATE.

@@ -13,8 +13,11 @@ from django.dispatch import Signal
 from django.utils.module_loading import import_string
 
 from django_signal_audit import conf
+from django_signal_audit.capture.images import secrets_of
+from django_signal_audit.event import REDACTED
 from django_signal_audit.exceptions import AuditConfigurationError
 from django_signal_audit.pipeline import Act, emit_act
+from django_signal_audit.registry import policy_for
 from django_signal_audit.signals import describe_instance, describe_sender
 from django_signal_audit.sinks.routing import LEVELS
 
@@ -189,9 +192,25 @@ class _Recorder:
         instance = arguments.pop("instance", None)
         if isinstance(instance, Model):
             describe_instance(act, instance)
+            act.secrets |= secrets_of(instance)
         elif instance is not None:
             arguments["instance"] = instance
         if isinstance(arguments.get("model"), type):
             arguments["model"] = describe_sender(arguments["model"])
+        if self.event == "signal.pre_init":
+            arguments |= _named_values(sender, arguments["args"], arguments["kwargs"])
         act.data = arguments
         emit_act(act)
+
+
+def _named_values(
+    model: type[Model], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of ``pre_init`` by field, so that secrets among them are known as such."""
+    policy = policy_for(model)
+    masked = frozenset[str]() if policy is None else policy.mask_fields
+    named = {field.name: value for field, value in zip(model._meta.fields, args, strict=False)}
+    return {
+        "args": {name: REDACTED if name in masked else value for name, value in named.items()},
+        "kwargs": {name: REDACTED if name in masked else value for name, value in kwargs.items()},
+    }

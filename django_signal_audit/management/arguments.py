@@ -87,7 +87,9 @@ def parse_model(label: str, option: str = "--model") -> tuple[str, type[Model] |
     """
     app_label, _, name = str(label).partition(".")
     if not app_label or not name or "." in name:
-        raise CommandError(f"{option} {label!r} names no model: write app_label.ModelName. {model_advice(label)}")
+        raise CommandError(
+            f"{option} {label!r} names no model: write app_label.ModelName. {model_advice(label)}"
+        )
     try:
         model = apps.get_model(app_label, name)
     except LookupError:

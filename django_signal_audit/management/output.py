@@ -32,16 +32,19 @@ def whole_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     part = target.with_name(f"{target.name}.part")
     try:
         _refuse(path, target, overwrite=overwrite)
-        with os.fdopen(_open(part), "wb") as file:
+        # Without O_TRUNC: it may be another process's part.
+        with os.fdopen(os.open(part, _FLAGS, _MODE), "wb") as file:
             try:
+                _claim(file, part)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
                 _refuse(path, target, overwrite=overwrite)
                 part.replace(target)
             except BaseException:
-                # Before the file is closed, and with it the lock: the next one's part is not ours.
-                part.unlink(missing_ok=True)
+                # Before the file is closed, and with it the lock: a later part is not ours.
+                if _is_ours(file, part):
+                    part.unlink()
                 raise
         _sync_directory(target.parent)
     except OSError as error:
@@ -64,32 +67,22 @@ def _refuse(path: Path, target: Path, *, overwrite: bool) -> None:
         raise CommandError(f"{path} exists. Choose another path, or replace it with --overwrite.")
 
 
-def _open(part: Path) -> int:
-    """Open the part, empty and locked; one that a killed process left is used again."""
-    descriptor = os.open(part, _FLAGS, _MODE)
-    try:
-        ours = _claim(descriptor, part)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    if not ours:
-        os.close(descriptor)
+def _claim(file: BinaryIO, part: Path) -> None:
+    """Lock and empty the part; one that a killed process left is used again."""
+    if not _is_ours(file, part):
         raise CommandError(
             f"Another process is writing {part}. Wait until it is done, or choose another path."
         )
-    return descriptor
+    os.ftruncate(file.fileno(), 0)
 
 
-def _claim(descriptor: int, part: Path) -> bool:
-    """Lock and empty the part; false if another holds it, or finished it before the lock."""
+def _is_ours(file: BinaryIO, part: Path) -> bool:
+    """Lock the part; false if another holds it, or finished it before the lock was taken."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(descriptor), part.lstat()):
-            return False
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), part.lstat())
     except (BlockingIOError, FileNotFoundError):
         return False
-    os.ftruncate(descriptor, 0)
-    return True
 
 
 def _advice(path: Path, target: Path, error: OSError) -> str:

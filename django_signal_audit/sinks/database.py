@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+from django.conf import settings
+from django.utils import timezone
 
 from django_signal_audit.sinks.base import TransactionalSink
 
@@ -120,7 +123,7 @@ def _row(connection: BaseDatabaseWrapper, event: AuditEvent) -> list[Any]:
     native_uuid = connection.features.has_native_uuid_field
     return [
         event.id if native_uuid else event.id.hex,
-        connection.ops.adapt_datetimefield_value(event.timestamp),
+        connection.ops.adapt_datetimefield_value(_stored_moment(event.timestamp)),
         event.event,
         event.level,
         event.outcome.value,
@@ -145,6 +148,13 @@ def _row(connection: BaseDatabaseWrapper, event: AuditEvent) -> list[Any]:
         event.rolled_back,
         event.schema_version,
     ]
+
+
+def _stored_moment(moment: datetime) -> datetime:
+    """As Django stores it: in local time, naive, where ``USE_TZ`` is off."""
+    return (
+        moment if settings.USE_TZ else timezone.make_naive(moment, timezone.get_default_timezone())
+    )
 
 
 def _json(value: Any) -> str | None:

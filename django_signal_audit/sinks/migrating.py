@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.db.models.signals import post_migrate, pre_migrate
 
 if TYPE_CHECKING:
@@ -31,5 +32,15 @@ def _started(using: str, **kwargs: Any) -> None:
     _migrating.add(using)
 
 
-def _finished(using: str, **kwargs: Any) -> None:
-    _migrating.discard(using)
+def _finished(sender: Any, using: str, **kwargs: Any) -> None:
+    if using not in _migrating:
+        return
+    from django_signal_audit.models import record_table_exists  # noqa: PLC0415 - needs loaded apps
+
+    # Sent once for each application, and receivers write: to permissions, to content types.
+    if sender is _last_application() or record_table_exists(using):
+        _migrating.discard(using)
+
+
+def _last_application() -> Any:
+    return [config for config in apps.get_app_configs() if config.models_module is not None][-1]

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.utils.module_loading import import_string
 
@@ -17,11 +17,18 @@ from django_signal_audit.exceptions import AuditConfigurationError
 from django_signal_audit.formats import get_formatter
 from django_signal_audit.sinks.base import Sink, SinkConfig, TransactionalSink
 
+if TYPE_CHECKING:
+    from django_signal_audit.formats import Formatter
+
 logger = logging.getLogger("django_signal_audit")
 
 KEYS: Final = ("BACKEND", "OPTIONS", "FORMAT", "EVENTS", "MODELS", "LEVEL", "ON_ERROR")
 ON_ERROR: Final = ("raise", "log")
+_ABSTRACT: Final = (Sink, TransactionalSink)
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+
+# Event names may be made up as they go; the answers for them must not pile up.
+_ANSWERS_KEPT: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +49,8 @@ class Route:
         if self.events is not None and not any(fnmatchcase(event, p) for p in self.events):
             return False
         return self.models is None or (
-            object_type is not None and any(fnmatchcase(object_type, p) for p in self.models)
+            object_type is not None
+            and any(fnmatchcase(object_type.lower(), p) for p in self.models)
         )
 
 
@@ -84,6 +92,8 @@ def routes_for(key: RouteKey) -> Routes:
     try:
         return table.found[key]
     except KeyError:
+        if len(table.found) >= _ANSWERS_KEPT:
+            table.found.clear()
         routes = table.found[key] = _find(table, key)
         return routes
 
@@ -180,21 +190,21 @@ def build_route(alias: str, said: Any) -> Route:
 
 
 def _backend(where: str, path: Any) -> type[Sink]:
-    if isinstance(path, type) and issubclass(path, Sink):
-        return path
-    if not isinstance(path, str):
+    found = path
+    if isinstance(path, str):
+        try:
+            found = import_string(path)
+        except ImportError as exc:
+            raise AuditConfigurationError(
+                f"{where}: cannot import BACKEND {path!r} ({exc}). {_nearest_sink(path)}"
+            ) from exc
+    elif not isinstance(path, type):
         raise AuditConfigurationError(
             f"{where} needs a 'BACKEND', such as 'django_signal_audit.sinks.FileSink'."
         )
-    try:
-        found = import_string(path)
-    except ImportError as exc:
+    if not (isinstance(found, type) and issubclass(found, Sink)) or found in _ABSTRACT:
         raise AuditConfigurationError(
-            f"{where}: cannot import BACKEND {path!r} ({exc}). {_nearest_sink(path)}"
-        ) from exc
-    if not (isinstance(found, type) and issubclass(found, Sink)):
-        raise AuditConfigurationError(
-            f"{where}: BACKEND {path!r} is no sink; derive it from django_signal_audit.sinks.Sink."
+            f"{where}: BACKEND {path!r} is no sink; derive one from django_signal_audit.sinks.Sink."
         )
     return found
 
@@ -202,9 +212,12 @@ def _backend(where: str, path: Any) -> type[Sink]:
 def _nearest_sink(path: str) -> str:
     from django_signal_audit import sinks  # noqa: PLC0415 - the package imports this module
 
-    shipped = [f"django_signal_audit.sinks.{n}" for n in sinks.__all__ if n.endswith("Sink")]
-    abstract = {"django_signal_audit.sinks.Sink", "django_signal_audit.sinks.TransactionalSink"}
-    return conf.nearest(path, [name for name in shipped if name not in abstract])
+    shipped = {
+        f"django_signal_audit.sinks.{name}": getattr(sinks, name)
+        for name in sinks.__all__
+        if name.endswith("Sink")
+    }
+    return conf.nearest(path, [name for name, sink in shipped.items() if sink not in _ABSTRACT])
 
 
 def _build_sink(where: str, alias: str, backend: type[Sink], said: Mapping[str, Any]) -> Sink:
@@ -233,22 +246,46 @@ def _build_sink(where: str, alias: str, backend: type[Sink], said: Mapping[str, 
             f"{where}: {backend.__name__} needs the option {missing[0]!r}: "
             f"'OPTIONS': {{{missing[0]!r}: ...}}."
         )
-    formatter = get_formatter(said.get("FORMAT", backend.default_format))
-    return backend(SinkConfig(alias=alias, format=formatter), **options)
+    config = SinkConfig(alias=alias, format=_formatter(where, said, backend))
+    try:
+        return backend(config, **options)
+    except AuditConfigurationError:
+        raise
+    except Exception as exc:
+        raise AuditConfigurationError(
+            f"{where}: {backend.__name__} cannot be made of 'OPTIONS': {dict(options)!r} "
+            f"({type(exc).__name__}: {exc})."
+        ) from exc
+
+
+def _formatter(where: str, said: Mapping[str, Any], backend: type[Sink]) -> Formatter:
+    name = said.get("FORMAT", backend.default_format)
+    if not isinstance(name, str):
+        raise AuditConfigurationError(
+            f"{where}['FORMAT'] must be the name of a format, such as 'json', not {name!r}."
+        )
+    try:
+        return get_formatter(name)
+    except AuditConfigurationError as exc:
+        raise AuditConfigurationError(f"{where}['FORMAT']: {exc}") from exc
 
 
 def _patterns(where: str, key: str, value: Any, *, lower: bool = False) -> tuple[str, ...] | None:
     if value is None:
         return None
-    if isinstance(value, str) or not isinstance(value, Sequence | set | frozenset):
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Sequence | set | frozenset)
+        or not all(isinstance(pattern, str) for pattern in value)
+    ):
         raise AuditConfigurationError(
             f"{where}[{key!r}] must be a list of patterns, such as ['auth.*'], not {value!r}."
         )
-    return tuple(str(pattern).lower() if lower else str(pattern) for pattern in value)
+    return tuple(pattern.lower() if lower else pattern for pattern in value)
 
 
 def _level(where: str, value: Any) -> int:
-    if value not in LEVELS:
+    if not isinstance(value, str) or value not in LEVELS:
         raise AuditConfigurationError(
             f"{where}['LEVEL'] = {value!r} is no level. {conf.nearest(str(value), LEVELS)}"
         )

@@ -3,9 +3,10 @@
 import uuid
 
 from django.db import models
+from django.db.models import signals
 from django.utils import timezone
 
-from django_signal_audit import audited
+from django_signal_audit import audit_signals, audited
 
 
 class Tag(models.Model):
@@ -152,3 +153,164 @@ class Child(models.Model):
 class Friend(models.Model):
     name = models.CharField(max_length=50)
     friends = models.ManyToManyField("self")
+
+
+class Kind(models.TextChoices):
+    PLAIN = "plain"
+    FANCY = "fancy"
+
+
+@audited
+class Gauge(models.Model):
+    """One column of each type."""
+
+    price = models.DecimalField(max_digits=8, decimal_places=2, null=True)
+    day = models.DateField(null=True)
+    moment = models.DateTimeField(null=True)
+    time = models.TimeField(null=True)
+    count = models.IntegerField(null=True, db_column="how_many")
+    ratio = models.FloatField(null=True)
+    uid = models.UUIDField(null=True)
+    name = models.CharField(max_length=50, null=True)
+    kind = models.CharField(max_length=10, choices=Kind, null=True)
+    blob = models.BinaryField(null=True)
+    flag = models.BooleanField(null=True)
+    span = models.DurationField(null=True)
+    address = models.GenericIPAddressField(null=True)
+    data = models.JSONField(null=True)
+    file = models.FileField(upload_to="gauges", blank=True)
+
+
+@audited
+class Composite(models.Model):
+    pk = models.CompositePrimaryKey("tenant", "number")
+    tenant = models.IntegerField()
+    number = models.IntegerField()
+    name = models.CharField(max_length=50)
+
+
+@audited
+class Profile(models.Model):
+    """The key is a relation."""
+
+    parent = models.OneToOneField(Parent, on_delete=models.CASCADE, primary_key=True)
+    bio = models.TextField(blank=True)
+
+
+@audited
+class Step(models.Model):
+    parent = models.ForeignKey(Parent, on_delete=models.CASCADE)
+    name = models.CharField(max_length=50)
+
+    class Meta:
+        order_with_respect_to = "parent"
+
+
+def first_parent():
+    return Parent.objects.order_by("pk").first()
+
+
+@audited
+class Keeper(models.Model):
+    """Keeps its row when the parents go."""
+
+    nullable = models.ForeignKey(Parent, models.SET_NULL, null=True, related_name="+")
+    default = models.ForeignKey(
+        Parent, models.SET_DEFAULT, null=True, default=None, related_name="+"
+    )
+    chosen = models.ForeignKey(Parent, models.SET(first_parent), null=True, related_name="+")
+
+
+class VisibleManager(models.Manager):
+    def get_queryset(self):
+        return super().get_queryset().filter(hidden=False)
+
+
+@audited
+class Topic(models.Model):
+    """Its base manager hides rows, its default manager too."""
+
+    name = models.CharField(max_length=50)
+    hidden = models.BooleanField(default=False)
+
+    objects = VisibleManager()
+    everything = models.Manager()
+
+    class Meta:
+        base_manager_name = "objects"
+
+
+class Person(models.Model):
+    code = models.CharField(max_length=20, unique=True)
+
+
+@audited
+class Film(models.Model):
+    """Its relations go by columns other than the key."""
+
+    code = models.CharField(max_length=20, unique=True)
+    studio = models.ForeignKey(Person, models.CASCADE, to_field="code", null=True)
+    topics = models.ManyToManyField(Topic)
+    cast = models.ManyToManyField(
+        Person, through="Casting", through_fields=("film", "person"), related_name="films"
+    )
+
+
+@audited
+class Casting(models.Model):
+    film = models.ForeignKey(Film, models.CASCADE, to_field="code")
+    person = models.ForeignKey(Person, models.CASCADE, to_field="code")
+    inviter = models.ForeignKey(Person, models.CASCADE, null=True, related_name="+")
+    role = models.CharField(max_length=20, blank=True)
+
+
+@audited
+class Seat(models.Model):
+    row = models.IntegerField()
+    number = models.IntegerField()
+    guest = models.CharField(max_length=50, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["row", "number"], name="one_seat")]  # noqa: RUF012
+
+
+@audited
+class Garage(Building):
+    """Audited like its parent."""
+
+    cars = models.IntegerField(default=0)
+
+
+@audited
+class Unprintable(models.Model):
+    name = models.CharField(max_length=50, blank=True)
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+@audit_signals(
+    signals.pre_init,
+    signals.post_init,
+    signals.pre_save,
+    signals.post_save,
+    signals.pre_delete,
+    signals.post_delete,
+    signals.m2m_changed,
+)
+class Watched(models.Model):
+    name = models.CharField(max_length=50)
+    api_token = models.CharField(max_length=50, blank=True)
+    plain = models.ManyToManyField(Plain)
+
+
+@audit_signals(signals.class_prepared, signals.post_save)
+class WatchedBase(models.Model):
+    name = models.CharField(max_length=50)
+
+    class Meta:
+        abstract = True
+
+
+class WatchedChild(WatchedBase):
+    pass

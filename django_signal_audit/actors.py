@@ -1,0 +1,106 @@
+"""Who acts: what a caller calls an actor, or the user of a request."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from django.utils.functional import SimpleLazyObject, empty
+
+from django_signal_audit.event import Actor
+from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.values import safe_text, stable_key
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+logger = logging.getLogger("django_signal_audit")
+
+LABEL_LIMIT: Final = 255
+
+_CACHE: Final = "_signal_audit_actor"
+
+
+def to_actor(value: Any) -> Actor | None:
+    """Turn what a caller calls an actor into an ``Actor`` that fits its columns.
+
+    Args:
+        value: an ``Actor``, a user object, a plain name (type ``service``), or ``None``.
+
+    Raises:
+        AuditConfigurationError: it is none of these.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Actor):
+        return _actor(value.type or "unknown", value.id, value.label)
+    if isinstance(value, str):
+        return _actor("service", value, value)
+    if hasattr(value, "is_authenticated"):
+        if not value.is_authenticated:
+            return Actor("anonymous")
+        label = value.get_username() if hasattr(value, "get_username") else value
+        return _actor("user", getattr(value, "pk", None), label)
+    raise AuditConfigurationError(
+        f"An actor is a user, an Actor(type, id, label) or a name, not {type(value).__name__}."
+    )
+
+
+def _actor(kind: Any, key: Any, label: Any) -> Actor:
+    return Actor(
+        safe_text(kind, limit=LABEL_LIMIT),
+        None if key is None else stable_key(key),
+        safe_text(label, limit=LABEL_LIMIT),
+    )
+
+
+def request_actor(request: HttpRequest) -> Actor | None:
+    """The user of a request, as an actor; ``None`` where no middleware gave it one.
+
+    A user who was asked for once stays the same actor, also after deleting the account.
+    """
+    user = getattr(request, "user", None)
+    if user is None:
+        return None
+    known = getattr(request, _CACHE, None)
+    if known is not None and known[0] is user:
+        return known[1]  # type: ignore[no-any-return]
+    try:
+        actor = to_actor(_evaluated(request, user))
+    except Exception as exc:
+        # The session store may be down, a broken transaction or an event loop may refuse the
+        # query. The event is worth more than its actor's name.
+        logger.warning("The actor of this request could not be read.", exc_info=True)
+        return Actor("user", None, f"unresolved ({type(exc).__name__})")
+    setattr(request, _CACHE, (user, actor))
+    return actor
+
+
+def _evaluated(request: HttpRequest, user: Any) -> Any:
+    """The user behind Django's lazy one, which is left as lazy as it was.
+
+    Who acts is the audit's question, not the view's: it must not add ``Vary: Cookie`` to a
+    response that does not depend on the session. If the view asks later, its answer must
+    still add it, or a shared cache would show one user's page to others.
+    """
+    session = getattr(request, "session", None)
+    if (
+        type(user) is not SimpleLazyObject
+        or user.__dict__["_wrapped"] is not empty
+        or getattr(session, "accessed", True)
+    ):
+        return user
+    look_up = user.__dict__["_setupfunc"]
+    try:
+        found = look_up()
+    finally:
+        session.accessed = False  # type: ignore[union-attr]
+    vars(request).pop("_cached_user", None)
+
+    def look_up_again() -> Any:
+        session.accessed = True  # type: ignore[union-attr]
+        request._cached_user = found  # type: ignore[attr-defined]
+        return found
+
+    user.__dict__["_setupfunc"] = look_up_again
+    return found

@@ -1,0 +1,132 @@
+"""``bulk_create`` with ``ignore_conflicts`` or ``update_conflicts``: what it really wrote.
+
+No backend says which rows it inserted and which it met. The rows are looked up before and
+after, by primary key and by unique columns, and compared.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db.models import Q
+
+from django_signal_audit import internals
+from django_signal_audit.capture.images import all_rows, differences, locked, make_change
+from django_signal_audit.pipeline import Change
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+    from django_signal_audit.capture.images import Image
+    from django_signal_audit.capture.plans import ModelPlan
+
+_PER_QUERY: Final = 200
+"""Objects that are looked up in one query; SQLite nests an OR of them, 1,000 deep at most."""
+
+
+class Conflicts:
+    """The rows that a ``bulk_create`` with conflicts may meet, as they are before it.
+
+    Args:
+        plan: of the model.
+        objs: what is to be created.
+        using: the database alias, in a transaction.
+        update: whether rows that are met are updated, otherwise they are left.
+        unique_fields: names of the columns that decide what a conflict is, if given.
+    """
+
+    def __init__(
+        self,
+        plan: ModelPlan,
+        objs: Sequence[Model],
+        using: str,
+        update: bool,
+        unique_fields: Collection[str] | None,
+    ) -> None:
+        self.plan = plan
+        self.objs = objs
+        self.using = using
+        self.data = {"bulk": "bulk_create", "conflicts": "update" if update else "ignore"}
+        self.identities = _identities(plan.model, unique_fields)
+        self.before = self._rows(lock=True)[0]
+
+    def changes(self) -> Iterator[Change]:
+        """What the ``bulk_create``, which has run by now, did.
+
+        Rows without a key and without unique values cannot be found again: one event says
+        so, with their number.
+        """
+        after, nameless = self._rows(lock=False)
+        for key, image in after.items():
+            before = self.before.get(key)
+            changes = differences(self.plan.fields, before, image)
+            if before is None:
+                yield make_change("create", self.plan, key, changes, data=dict(self.data))
+            elif changes:
+                yield make_change("update", self.plan, key, changes, data=dict(self.data))
+        if nameless:
+            yield Change("create", None, "", {}, {**self.data, "rows_attempted": nameless})
+
+    def _rows(self, *, lock: bool) -> tuple[dict[Any, Image], int]:
+        """The rows that are there now, by key, and how many objects cannot be looked up."""
+        conditions = []
+        nameless = 0
+        for obj in self.objs:
+            found = list(self._conditions(obj))
+            conditions += found
+            nameless += not found
+        rows: dict[Any, Image] = {}
+        names = [field.attname for field in self.plan.fields]
+        for start in range(0, len(conditions), _PER_QUERY):
+            condition = _any_of(conditions[start : start + _PER_QUERY])
+            queryset = all_rows(self.plan.model, self.using).filter(condition)
+            if lock:
+                queryset = locked(queryset)
+            for pk, *values in queryset.values_list("pk", *names):
+                rows[pk] = {f.name: v for f, v in zip(self.plan.fields, values, strict=True)}
+        return rows, nameless
+
+    def _conditions(self, obj: Model) -> Iterator[tuple[tuple[str, ...], tuple[Any, ...]]]:
+        if internals.is_pk_set(obj, self.plan.model._meta) and not _is_expression(obj.pk):
+            yield ("pk",), (obj.pk,)
+        for names in self.identities:
+            values = tuple(obj.__dict__.get(name) for name in names)
+            if not any(value is None or _is_expression(value) for value in values):
+                yield names, values
+                return
+
+
+def _any_of(conditions: Sequence[tuple[tuple[str, ...], tuple[Any, ...]]]) -> Q:
+    """Rows that meet one of some conditions; those of one column are asked for together."""
+    by_names: dict[tuple[str, ...], list[tuple[Any, ...]]] = defaultdict(list)
+    for names, values in conditions:
+        by_names[names].append(values)
+    found = []
+    for names, rows in by_names.items():
+        if len(names) == 1:
+            found.append(Q(**{f"{names[0]}__in": [row[0] for row in rows]}))
+        else:
+            found += [Q(**dict(zip(names, row, strict=True))) for row in rows]
+    return reduce(operator.or_, found)
+
+
+def _identities(model: type[Model], unique_fields: Collection[str] | None) -> list[tuple[str, ...]]:
+    """Sets of columns that name at most one row, the best first."""
+    meta = model._meta
+    if unique_fields:
+        names = [meta.pk.name if name == "pk" else name for name in unique_fields]
+        sets: list[Collection[str]] = [names]
+    else:
+        sets = [(f.name,) for f in meta.concrete_fields if f.unique and not f.primary_key]
+        sets += meta.unique_together
+        sets += [constraint.fields for constraint in meta.total_unique_constraints]
+    attnames = {f.name: f.attname for f in meta.concrete_fields}
+    return [tuple(attnames.get(name, name) for name in names) for names in sets]
+
+
+def _is_expression(value: Any) -> bool:
+    return hasattr(value, "resolve_expression")

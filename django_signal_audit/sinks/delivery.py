@@ -1,0 +1,178 @@
+"""Hands events to the sinks they are routed to, and applies each sink's failure policy."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from django_signal_audit import context
+from django_signal_audit.exceptions import AuditConfigurationError, AuditSinkError
+from django_signal_audit.sinks import counters
+from django_signal_audit.sinks.base import TransactionalSink
+from django_signal_audit.sinks.migrating import table_is_missing
+from django_signal_audit.sinks.routing import Route, Routes, routes_for
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from django_signal_audit.buffer import Entry
+    from django_signal_audit.event import AuditEvent
+
+logger = logging.getLogger("django_signal_audit")
+
+_SAVEPOINT: Final = "signal_audit_flush"
+_NOWHERE: Final = Routes((), ())
+
+
+def write_transactional(
+    connection: BaseDatabaseWrapper, entries: list[Entry], *, in_transaction: bool
+) -> None:
+    """Write events to the transactional sinks, through the connection they belong to.
+
+    Args:
+        connection: with the transaction that the events share the fate of.
+        entries: in order.
+        in_transaction: whether there is one; if not, each write is its own.
+
+    Raises:
+        AuditSinkError: a sink whose policy is ``raise`` failed.
+    """
+    with context.suspend_audit():
+        for route, events in by_route(entries, transactional=True):
+            if table_is_missing(connection):
+                counters.count(route.alias, "dropped", len(events))
+            elif route.on_error == "raise":
+                _write_or_raise(connection, route, events)
+            elif in_transaction:
+                _write_in_savepoint(connection, route, events)
+            else:
+                _write_or_log(connection, route, events)
+
+
+def write_survivor(connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]) -> None:
+    """Write events that outlived their transaction; any of them may be stored already.
+
+    Raises:
+        Exception: whatever the sink raised; the caller rolls back and calls ``log_loss``.
+    """
+    with context.suspend_audit():
+        transactional(route).write(connection, events, ignore_existing=True)
+
+
+def dispatch_after_commit(batches: Iterable[list[Entry]]) -> None:
+    """Hand events to the sinks that follow COMMIT; none can stop another, or the caller.
+
+    What no sink may swallow (KeyboardInterrupt, SystemExit) is raised after the last one.
+    """
+    interruption: BaseException | None = None
+    with context.suspend_audit():
+        for batch in batches:
+            for route, events in by_route(batch, transactional=False):
+                try:
+                    route.sink.emit(events)
+                except Exception as exc:  # noqa: BLE001 - a sink may raise anything; it is logged and counted
+                    log_loss(route, events, exc)
+                except BaseException as exc:  # noqa: BLE001 - raised below
+                    log_loss(route, events, exc)
+                    interruption = exc
+                else:
+                    counters.count(route.alias, "written", len(events))
+    if interruption is not None:
+        raise interruption
+
+
+def by_route(entries: list[Entry], *, transactional: bool) -> list[tuple[Route, list[AuditEvent]]]:
+    """The events of each sink, in order."""
+    found: dict[str, tuple[Route, list[AuditEvent]]] = {}
+    for entry in entries:
+        routes = _routes_now(entry)
+        for route in routes.transactional if transactional else routes.after_commit:
+            found.setdefault(route.alias, (route, []))[1].append(entry.event)
+    return list(found.values())
+
+
+def transactional(route: Route) -> TransactionalSink:
+    """The sink of a route, known to be transactional."""
+    if not isinstance(route.sink, TransactionalSink):
+        raise TypeError(f"audit sink {route.alias!r} is not transactional")
+    return route.sink
+
+
+def log_loss(route: Route, events: list[AuditEvent], error: BaseException) -> None:
+    """Count and log events that a sink failed to write."""
+    counters.count(route.alias, "lost", len(events))
+    logger.error(
+        "Audit sink %r (%s) lost %s because it could not write: %s",
+        route.alias,
+        type(route.sink).__name__,
+        _described(events).rstrip(","),
+        _short(error),
+        exc_info=error,
+    )
+
+
+def _routes_now(entry: Entry) -> Routes:
+    """Where an event goes; nowhere if the settings it was accepted under are gone.
+
+    That happens where a test's ``override_settings`` ends before its transaction does.
+    """
+    try:
+        return routes_for(entry.key)
+    except AuditConfigurationError as exc:
+        logger.warning("Audit event %s goes nowhere, the settings changed: %s", entry.event.id, exc)
+        return _NOWHERE
+
+
+def _write_or_raise(
+    connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]
+) -> None:
+    try:
+        transactional(route).write(connection, events)
+    except Exception as exc:
+        raise AuditSinkError(
+            f"Audit sink {route.alias!r} ({type(route.sink).__name__}) could not write "
+            f"{_described(events)} to database {connection.alias!r}: {_short(exc)}. The change was "
+            "rolled back, because this sink's ON_ERROR is 'raise'. Is the table there "
+            "(manage.py migrate)? To keep changes without their record, set ON_ERROR to 'log'."
+        ) from exc
+    counters.count(route.alias, "written", len(events))
+
+
+def _write_or_log(connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]) -> None:
+    try:
+        transactional(route).write(connection, events)
+    except Exception as exc:  # noqa: BLE001 - logged and counted, as the policy says
+        log_loss(route, events, exc)
+    else:
+        counters.count(route.alias, "written", len(events))
+
+
+def _write_in_savepoint(
+    connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]
+) -> None:
+    """Write in a savepoint: on PostgreSQL a failed INSERT would poison the transaction."""
+    ops = connection.ops
+    with connection.cursor() as cursor:
+        cursor.execute(ops.savepoint_create_sql(_SAVEPOINT))
+        try:
+            transactional(route).write(connection, events)
+        except Exception as exc:  # noqa: BLE001 - logged and counted, as the policy says
+            cursor.execute(ops.savepoint_rollback_sql(_SAVEPOINT))
+            cursor.execute(ops.savepoint_commit_sql(_SAVEPOINT))
+            log_loss(route, events, exc)
+            return
+        cursor.execute(ops.savepoint_commit_sql(_SAVEPOINT))
+    counters.count(route.alias, "written", len(events))
+
+
+def _described(events: list[AuditEvent]) -> str:
+    first = events[0]
+    about = f" of {first.object_type} {first.object_id}" if first.object_type else ""
+    one = f"{first.event}{about} (id {first.id})"
+    return f"1 event, {one}," if len(events) == 1 else f"{len(events)} events, first {one},"
+
+
+def _short(error: BaseException) -> str:
+    """The first line: drivers add the statement and a caret, which the traceback shows too."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

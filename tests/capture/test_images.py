@@ -1,0 +1,172 @@
+"""Rows before and after a write, as the database holds them."""
+
+import datetime as dt
+import uuid
+from decimal import Decimal
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+
+from django_signal_audit.capture.images import (
+    CHUNK,
+    attribute_image,
+    differences,
+    instance_repr,
+    locked,
+    read_row,
+    read_rows,
+    rows_of,
+    secrets_of,
+    stored_image,
+)
+from django_signal_audit.capture.plans import plan_for
+from django_signal_audit.registry import policy_for
+from tests.testapp.models import (
+    Account,
+    Author,
+    Book,
+    Composite,
+    Gauge,
+    Parent,
+    Plain,
+    Profile,
+    TextKey,
+    Topic,
+)
+
+pytestmark = pytest.mark.django_db
+
+FULL = {
+    "price": Decimal("1.50"),
+    "day": dt.date(2024, 5, 1),
+    "moment": dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC),
+    "time": dt.time(12, 30),
+    "count": 5,
+    "ratio": 0.5,
+    "uid": uuid.UUID(int=1),
+    "name": "a",
+    "kind": "fancy",
+    "flag": True,
+    "span": dt.timedelta(hours=1),
+    "address": "::1",
+    "data": {"a": [1, None]},
+    "file": "a.txt",
+}
+
+
+def plan_of(model):
+    return plan_for(model, policy_for(model))
+
+
+@pytest.mark.parametrize("lock", [True, False])
+def test_a_row_is_read_with_the_types_of_its_columns(lock):
+    gauge = Gauge.objects.create(**FULL)
+    image = read_row(Gauge, gauge.pk, plan_of(Gauge).fields, "default", lock=lock)
+    assert image == {"id": gauge.pk, "blob": None, **FULL}
+    for name, value in FULL.items():
+        assert type(image[name]) is type(value)
+    assert read_row(Gauge, str(gauge.pk), plan_of(Gauge).fields, "default", lock=lock) == image
+    assert dict(read_rows(Gauge, [gauge.pk], plan_of(Gauge).fields, "default", lock=lock)) == {
+        gauge.pk: image
+    }
+
+
+def test_a_row_that_is_not_there():
+    fields = plan_of(Author).fields
+    assert read_row(Author, 5, fields, "default", lock=True) is None
+    assert read_row(Author, 5, (), "default", lock=True) is None
+    assert read_row(Author, 2**70, fields, "default", lock=False) is None
+    assert list(read_rows(Author, [5, 6], fields, "default", lock=True)) == []
+
+
+def test_a_row_of_no_recorded_columns_is_told_from_a_missing_one():
+    author = Author.objects.create(name="a")
+    assert read_row(Author, author.pk, (), "default", lock=True) == {}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Composite.objects.create(tenant=1, number=2, name="a"),
+        lambda: TextKey.objects.create(key="k", label="a"),
+        lambda: Profile.objects.create(parent=Parent.objects.create(), bio="a"),
+        lambda: Topic.everything.create(name="a", hidden=True),
+    ],
+    ids=["composite", "text", "relation", "hidden by its managers"],
+)
+def test_rows_of_every_kind_of_key(make):
+    held = make()
+    fields = plan_of(type(held)).fields
+    assert "a" in read_row(type(held), held.pk, fields, "default", lock=True).values()
+    assert [pk for pk, _ in read_rows(type(held), [held.pk], fields, "default", lock=True)] == [
+        held.pk
+    ]
+
+
+def test_the_statement_is_compiled_once(monkeypatch):
+    author = Author.objects.create(name="a")
+    fields = plan_of(Author).fields
+    read_row(Author, author.pk, fields, "default", lock=True)
+    monkeypatch.setattr("django.db.models.sql.query.Query.get_compiler", None)
+    assert read_row(Author, author.pk, fields, "default", lock=True)["name"] == "a"
+
+
+@pytest.mark.parametrize("count", [0, 1, CHUNK, CHUNK + 1])
+def test_rows_come_in_chunks_and_once(count):
+    Author.objects.bulk_create([Author(name=f"{i}") for i in range(count)])
+    chunks = list(rows_of(Author.objects.all(), plan_of(Author).fields, "default"))
+    assert [len(keys) for keys, _ in chunks] == [
+        size for size in (min(count, CHUNK), count - CHUNK) if size > 0
+    ]
+    names = [image["name"] for _, images in chunks for image in images.values()]
+    assert sorted(names, key=int) == [f"{i}" for i in range(count)]
+    assert all(keys == list(images) or set(keys) == set(images) for keys, images in chunks)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks the whole database")
+def test_rows_are_locked_as_weakly_as_possible():
+    assert "FOR NO KEY UPDATE" in str(locked(Author.objects.all()).query)
+
+
+def test_attributes_tell_what_they_can():
+    gauge = Gauge(count=5, price=1.5, name="a")
+    image, unknown = attribute_image(gauge, plan_of(Gauge).fields)
+    assert (image["count"], image["name"]) == (5, "a")
+    assert [f.name for f in unknown] == ["price"]
+
+
+def test_deferred_attributes_are_not_loaded(django_assert_num_queries):
+    Gauge.objects.create(count=5, name="a")
+    gauge = Gauge.objects.only("count").get()
+    with django_assert_num_queries(0):
+        image, unknown = attribute_image(gauge, plan_of(Gauge).fields)
+    assert image == {"id": gauge.pk, "count": 5}
+    assert "name" in {f.name for f in unknown}
+    with django_assert_num_queries(1):
+        assert stored_image(gauge, Gauge, plan_of(Gauge).fields, "default")["name"] == "a"
+
+
+def test_differences():
+    fields = [f for f in plan_of(Author).fields if f.name != "born"]
+    old, new = {"id": 1, "name": "a"}, {"id": 1, "name": "b"}
+    assert differences(fields, old, new) == {"name": ["a", "b"]}
+    assert differences(fields, None, new) == {"id": [None, 1], "name": [None, "b"]}
+    assert differences(fields, old, None) == {"id": [1, None], "name": ["a", None]}
+    assert differences(fields, old, old) == {}
+    assert differences(fields, {"id": 1}, new) == {}
+
+
+def test_the_short_text_of_an_object(django_assert_num_queries):
+    account = Account.objects.create(email="a@b.c", api_token="t0ken")
+    plan = plan_of(Account)
+    assert instance_repr(plan, account, "1") == "a@b.c [redacted]"
+    assert secrets_of(account) == {"t0ken"}
+    assert secrets_of(Plain(name="a")) == set()
+    with django_assert_num_queries(1):
+        partial = Account.objects.only("id").get()
+        assert instance_repr(plan, partial, "1") == "Account object (1)"
+    with override_settings(SIGNAL_AUDIT={"REPR_LIMIT": 0}):
+        assert instance_repr(plan, account, "1") == ""
+    with override_settings(SIGNAL_AUDIT={"REPR_LIMIT": 20}):
+        assert len(instance_repr(plan_of(Book), Book(title="x" * 100), "1")) <= 20

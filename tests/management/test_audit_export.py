@@ -1,0 +1,815 @@
+"""``manage.py audit_export``: what comes out, what is refused, and what is left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tracemalloc
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
+from django.test import override_settings
+
+from django_signal_audit import reader
+from django_signal_audit.event import Actor
+from django_signal_audit.formats import get_formatter
+from django_signal_audit.management.commands import audit_export
+from tests.factories import make_event
+from tests.management.trails import NOON, store, write_lines
+from tests.testapp.models import Author, Document
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+HOUR = timedelta(hours=1)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def lines(events):
+    formatter = get_formatter("json")
+    return b"".join(formatter(event) + b"\n" for event in events)
+
+
+def export(**options):
+    """Run the command to stdout; what it wrote to stdout and to stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    call_command("audit_export", stdout=out, stderr=err, **options)
+    return out.getvalue(), err.getvalue()
+
+
+def error(**options):
+    with pytest.raises(CommandError) as caught:
+        export(**options)
+    return str(caught.value)
+
+
+def file_sinks(**paths):
+    return override_settings(
+        SIGNAL_AUDIT={
+            "SINKS": {
+                alias: {
+                    "BACKEND": "django_signal_audit.sinks.FileSink",
+                    "OPTIONS": {"path": path},
+                }
+                for alias, path in paths.items()
+            }
+        }
+    )
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def events():
+    found = [make_event(timestamp=NOON + n * HOUR) for n in range(3)]
+    store(found)
+    return found
+
+
+# What comes out
+
+
+def test_stdout_gets_the_bytes_of_the_json_format_and_nothing_else(events):
+    out, err = export()
+
+    assert out.encode() == lines(events)
+    assert err == "Exported 3 events.\n"
+
+
+def test_a_file_gets_the_same_bytes_and_stdout_says_so(events, tmp_path):
+    path = tmp_path / "out.jsonl"
+
+    out, err = export(output=str(path))
+
+    assert path.read_bytes() == lines(events)
+    assert out == f"Exported 3 events to {path}.\n"
+    assert err == ""
+    assert names(tmp_path) == ["out.jsonl"]
+
+
+def test_a_path_object_and_one_event_will_do(events, tmp_path):
+    path = tmp_path / "out.jsonl"
+
+    out, _ = export(output=path, until=NOON + HOUR)
+
+    assert out == f"Exported 1 event to {path}.\n"
+
+
+def test_verbosity_0_says_nothing(events, tmp_path):
+    assert export(output=tmp_path / "out.jsonl", verbosity=0) == ("", "")
+
+
+def test_what_the_package_recorded_itself_comes_out():
+    author = Author.objects.create(name="Ü")
+
+    out, _ = export(model="testapp.Author")
+
+    assert [json.loads(line)["object_id"] for line in out.splitlines()] == [str(author.pk)]
+
+
+@pytest.mark.parametrize("number", [1e300, -1e300, int(1e300), 2**64 - 1, -(2**63), 0.1])
+def test_a_number_that_comes_back_from_a_database_comes_out(number):
+    store([make_event(data={"n": [number]})])
+
+    assert json.loads(export()[0])["data"] == {"n": [number]}
+
+
+def test_text_that_no_json_can_hold_is_an_error_that_names_the_event():
+    event = make_event(message="\ud800")
+
+    with pytest.raises(CommandError, match=str(event.id)):
+        audit_export.to_line(event)
+
+
+# Filters
+
+
+@pytest.mark.parametrize(
+    ("since", "found"),
+    [
+        ("2026-01-01", 3),
+        ("2026-01-02", 0),
+        ("2026-01-01T14:00", 2),  # in Berlin
+        ("2026-01-01 13:00Z", 2),
+        ("2026-01-01T13:00:00.000001+00:00", 1),
+        (datetime(2026, 1, 1, 14, tzinfo=UTC), 1),
+        (datetime(2026, 1, 1, 14), 2),  # noqa: DTZ001
+        (date(2026, 1, 1), 3),
+        ("1w", 0),
+        ("1000w", 3),
+    ],
+)
+def test_since_is_a_date_a_time_or_an_age(events, since, found):
+    out, _ = export(since=since, allow_empty=True)
+
+    assert out.encode() == lines(events[3 - found :])
+
+
+@pytest.mark.parametrize(
+    ("until", "found"),
+    [("2026-01-02", 3), ("2026-01-01", 0), ("2026-01-01T13:00Z", 1), ("1s", 3)],
+)
+def test_until_is_left_out(events, until, found):
+    out, _ = export(until=until, allow_empty=True)
+
+    assert out.encode() == lines(events[:found])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"object": "testapp.Book:7"},
+        {"object": "TESTAPP.book:7"},
+        {"object": "testapp.BookProxy:7"},
+        {"object": "testapp.Book:07"},
+        {"model": "testapp.Book", "object": "7"},
+        {"model": "testapp.Book", "object": 7},
+        {"model": "testapp.Book", "object": "testapp.bookproxy:7"},
+        {"model": "testapp.book", "event": "model.update"},
+        {"event": ["model.update"]},
+        {"event": ["none", "*.update"]},
+        {"actor": "user:5"},
+        {"actor": "alice"},
+    ],
+)
+def test_filters_find_the_one_event(options):
+    wanted = make_event(
+        event="model.update",
+        object_type="testapp.book",
+        object_id="7",
+        actor=Actor("user", "5", "alice"),
+    )
+    others = [
+        make_event(object_type="testapp.book", object_id="8"),
+        make_event(object_type="testapp.author", object_id="7"),
+    ]
+    store([wanted, *others])
+
+    assert export(**options)[0].encode() == lines([wanted])
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "key"),
+    [
+        (Document, "9E107D9D372BB6826BD81D3542A419D6", "9e107d9d-372b-b682-6bd8-1d3542a419d6"),
+        ("testapp.TextKey", "a:b", "a:b"),
+        ("testapp.TextKey", "auth.nothing:b", "auth.nothing:b"),
+        ("testapp.TextKey", "testapp.textkey:testapp.Book:1", "testapp.Book:1"),
+    ],
+)
+def test_a_key_is_written_as_people_write_it(model, text, key):
+    label = model if isinstance(model, str) else model._meta.label
+    wanted = make_event(object_type=label.lower(), object_id=key)
+    store([wanted])
+
+    assert export(model=label, object=text)[0].encode() == lines([wanted])
+
+
+@pytest.mark.parametrize("options", [{"model": "gone.Thing"}, {"object": "gone.Thing:72"}])
+def test_the_trail_of_a_model_that_is_no_longer_installed_comes_out(options):
+    wanted = make_event(object_type="gone.thing")
+    store([wanted, make_event()])
+
+    assert export(**options)[0].encode() == lines([wanted])
+
+
+# Several databases
+
+
+def test_every_database_is_read_unless_told(tmp_path):
+    events = [make_event(timestamp=NOON + n * HOUR) for n in range(4)]
+    store(events[::2])
+    store(events[1::2], "other")
+
+    assert export()[0].encode() == lines(events)
+    assert export(database="other")[0].encode() == lines(events[1::2])
+    assert export(database=["other", "default", "other"])[0].encode() == lines(events)
+
+
+@pytest.fixture
+def _table_only_in_other(monkeypatch):
+    monkeypatch.setattr(reader, "record_table_exists", lambda alias: alias == "other")
+
+
+@pytest.mark.usefixtures("_table_only_in_other")
+def test_a_database_without_the_table_is_left_out():
+    events = [make_event()]
+    store(events, "other")
+
+    assert export()[0].encode() == lines(events)
+
+
+@pytest.mark.usefixtures("_table_only_in_other")
+def test_a_named_database_without_the_table_is_refused():
+    assert error(database="default") == (
+        "Database 'default' has no audit table. Make it with: manage.py migrate "
+        "django_signal_audit --database default"
+    )
+
+
+def test_no_database_with_the_table_is_an_error(monkeypatch):
+    monkeypatch.setattr(reader, "record_table_exists", lambda alias: False)
+
+    assert error(allow_empty=True) == (
+        "No database has the audit table. Make it with: manage.py migrate django_signal_audit"
+    )
+
+
+def test_a_database_that_is_away_is_an_error(monkeypatch):
+    def fail(alias):
+        raise OperationalError("connection refused\n")
+
+    monkeypatch.setattr(reader, "record_table_exists", fail)
+
+    assert error() == (
+        "The trail cannot be read: Database 'default' cannot be read: connection refused"
+    )
+
+
+# Without a database sink
+
+
+def test_without_a_database_sink_the_file_is_read(tmp_path):
+    events = [make_event(timestamp=NOON + n * HOUR) for n in range(3)]
+    path = write_lines(tmp_path / "audit.jsonl", events)
+
+    with file_sinks(audit=path):
+        out, err = export(since=NOON + HOUR)
+
+    assert out.encode() == lines(events[1:])
+    assert err == (
+        f"No database sink is configured: reading {path} (sink 'audit').\nExported 2 events.\n"
+    )
+
+
+def test_events_in_several_files_come_out_once(tmp_path):
+    events = [make_event() for _ in range(3)]
+    first = write_lines(tmp_path / "a.jsonl", events[:2])
+    second = write_lines(tmp_path / "b.jsonl", events[1:])
+
+    with file_sinks(a=first, b=second, c=tmp_path / "none.jsonl"):
+        out, err = export()
+
+    assert out.encode() == lines(events)
+    none = tmp_path / "none.jsonl"
+    assert f"{none} (sink 'c') does not exist: nothing was written to it.\n" in err
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 line"), (2, "2 lines")])
+def test_damaged_lines_are_warned_of(tmp_path, count, said):
+    events = [make_event()]
+    path = write_lines(tmp_path / "audit.jsonl", events)
+    path.write_bytes(b'{"torn\n' * count + path.read_bytes())
+
+    with file_sinks(audit=path):
+        out, err = export()
+
+    assert out.encode() == lines(events)
+    assert f"Warning: {said} of {path} could not be read and were left out.\n" in err
+
+
+def test_a_trail_of_damage_only_is_an_error_and_warned_of(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"torn\n")
+    err = io.StringIO()
+
+    with file_sinks(audit=path), pytest.raises(CommandError, match="holds no audit events"):
+        call_command("audit_export", stderr=err)
+
+    assert "Warning: 1 line" in err.getvalue()
+
+
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
+    with file_sinks(audit=tmp_path):
+        message = error()
+
+    assert message.startswith("The trail cannot be read: ")
+    assert str(tmp_path) in message
+
+
+def test_without_a_readable_sink_the_error_says_which_to_configure():
+    sinks = {"memory": {"BACKEND": "django_signal_audit.sinks.MemorySink"}}
+
+    with override_settings(SIGNAL_AUDIT={"SINKS": sinks}):
+        assert error(allow_empty=True) == (
+            "No sink keeps a trail that can be read back. In SIGNAL_AUDIT['SINKS'], configure "
+            "django_signal_audit.sinks.DatabaseSink, or django_signal_audit.sinks.FileSink in "
+            "the format json; or name a database that holds a trail with --database."
+        )
+
+
+def test_a_named_database_is_read_also_without_a_database_sink(events, tmp_path):
+    with file_sinks(audit=tmp_path / "audit.jsonl"):
+        assert export(database="default")[0].encode() == lines(events)
+
+
+def test_a_wrong_setting_is_an_error_without_a_traceback():
+    with override_settings(SIGNAL_AUDIT={"SINKS": {"a": {"BACKEND": "nowhere.Sink"}}}):
+        assert "nowhere.Sink" in error(skip_checks=True)
+
+
+# Nothing matches
+
+
+def test_an_empty_export_is_an_error_and_leaves_nothing(events, tmp_path):
+    path = tmp_path / "out.jsonl"
+
+    message = error(output=path, actor="bob", event=["a.*", "b"])
+
+    assert message == (
+        "No audit events match --actor bob --event a.* --event b; nothing was written. Widen the "
+        "filter, or allow an empty export with --allow-empty."
+    )
+    assert names(tmp_path) == []
+
+
+def test_an_empty_trail_is_an_error():
+    assert error() == (
+        "The trail holds no audit events; nothing was written. Allow an empty export with "
+        "--allow-empty."
+    )
+
+
+def test_an_empty_export_leaves_an_existing_file_alone(events, tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("before")
+
+    error(output=path, actor="bob", overwrite=True)
+
+    assert path.read_text() == "before"
+
+
+def test_an_empty_export_is_made_if_allowed(events, tmp_path):
+    path = tmp_path / "out.jsonl"
+
+    out, _ = export(output=path, actor="bob", allow_empty=True)
+
+    assert path.read_bytes() == b""
+    assert out == f"Exported 0 events to {path}.\n"
+
+
+# Wrong arguments
+
+
+@pytest.mark.parametrize("allow_empty", [True, False])
+@pytest.mark.parametrize(
+    ("model", "advice"),
+    [
+        ("testapp.Bok", "Did you mean 'testapp.Book'?"),
+        ("tests.Book", "Did you mean 'testapp.Book'?"),
+        ("zzz.Qqqqqq", "The models are those of INSTALLED_APPS, such as 'auth.Permission'."),
+    ],
+)
+def test_an_unknown_model_is_refused_with_the_nearest_name(model, advice, allow_empty):
+    assert error(model=model, allow_empty=allow_empty) == (
+        f"There is no model {model!r}, and no audit event of it; nothing was written. {advice}"
+    )
+
+
+@pytest.mark.parametrize("model", ["Book", "testapp.", ".Book", "testapp.models.Book"])
+def test_a_label_of_the_wrong_form_is_refused(model):
+    message = error(model=model)
+
+    assert message.startswith(f"--model {model!r} names no model: write app_label.ModelName. ")
+    if model != "testapp.":
+        assert message.endswith("Did you mean 'testapp.Book'?")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"object": "5"},
+            "--object '5' names no model. Write --object app.Model:5, or add --model app.Model.",
+        ),
+        (
+            {"object": "Book:5"},
+            (
+                "--object 'Book:5' names no model. Write --object app.Model:Book:5, or add "
+                "--model app.Model."
+            ),
+        ),
+        (
+            {"object": "testapp.Book:"},
+            "--object 'testapp.Book:' has no key. Write it after the colon.",
+        ),
+        (
+            {"object": "a.b.c:5"},
+            "--object 'a.b.c' names no model: write app_label.ModelName.",
+        ),
+        (
+            {"object": "testapp.Book:5", "model": "testapp.Author"},
+            (
+                "--object 'testapp.Book:5' is of another model than --model 'testapp.Author'. "
+                "Leave out --model, or write just the key after --object."
+            ),
+        ),
+        (
+            {"since": "2026-01-02", "until": "2026-01-01"},
+            (
+                "--since 2026-01-02 is not before --until 2026-01-01. Write the earlier moment "
+                "after --since; --until is the first moment left out."
+            ),
+        ),
+        ({"since": "2026-01-02", "until": "2026-01-02"}, "--since 2026-01-02 is not before"),
+        (
+            {"database": "othr"},
+            "--database 'othr' is not in DATABASES. Did you mean 'other'?",
+        ),
+        ({"database": ["default", "zz"]}, "--database 'zz' is not in DATABASES. Choose one of"),
+        ({"actor": ""}, "--actor is empty. Write what to look for, or leave it out."),
+        ({"model": ""}, "--model is empty. Write what to look for, or leave it out."),
+        ({"object": ""}, "--object is empty. Write what to look for, or leave it out."),
+        ({"event": ""}, "--event is empty. Write a name or a pattern such as 'model.*'."),
+        ({"event": ["a", ""]}, "--event is empty. Write a name or a pattern such as 'model.*'."),
+        ({"output": ""}, "--output is empty. Write the path of a file, or -."),
+    ],
+)
+def test_a_wrong_argument_is_refused_with_what_to_write(options, message):
+    assert error(**options).startswith(message)
+
+
+@pytest.mark.parametrize("option", ["since", "until"])
+@pytest.mark.parametrize(
+    "value", ["yesterday", "2026-13-01", "", "7", "7y", "99999999999999d", "999999999w", 5, "٣d"]
+)
+def test_what_is_no_date_is_refused_with_what_to_write(option, value):
+    message = error(**{option: value})
+
+    assert message.startswith(f"--{option} {value!r} is no date or time. Write ")
+    assert "(in the time zone Europe/Berlin)" in message
+    assert "or an age such as 2h or 7d" in message
+
+
+# The file
+
+
+def test_an_existing_file_is_refused_without_overwrite(events, tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("before")
+
+    message = error(output=path)
+
+    assert message == f"{path} exists. Choose another path, or replace it with --overwrite."
+    assert path.read_text() == "before"
+    assert names(tmp_path) == ["out.jsonl"]
+
+
+def test_an_existing_file_is_replaced_with_overwrite(events, tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("before" * 1000)
+
+    export(output=path, overwrite=True)
+
+    assert path.read_bytes() == lines(events)
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(events, tmp_path, monkeypatch):
+    path = tmp_path / "out.jsonl"
+    to_line = audit_export.to_line
+
+    def slow(event):
+        path.write_text("appeared")
+        return to_line(event)
+
+    monkeypatch.setattr(audit_export, "to_line", slow)
+
+    assert "exists" in error(output=path)
+    assert path.read_text() == "appeared"
+    assert names(tmp_path) == ["out.jsonl"]
+
+
+def test_of_a_link_the_file_it_points_to_is_replaced(events, tmp_path):
+    (tmp_path / "real.jsonl").write_text("before")
+    link = tmp_path / "link.jsonl"
+    link.symlink_to("real.jsonl")
+
+    export(output=link, overwrite=True)
+
+    assert link.is_symlink()
+    assert (tmp_path / "real.jsonl").read_bytes() == lines(events)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_after_a_failure_no_file_is_left(events, tmp_path, monkeypatch, failure):
+    path = tmp_path / "out.jsonl"
+    done = []
+
+    def fail(event):
+        assert names(tmp_path) == ["out.jsonl.part"]
+        if done:
+            raise failure
+        done.append(event)
+        return b"line\n"
+
+    monkeypatch.setattr(audit_export, "to_line", fail)
+
+    with pytest.raises(failure):
+        export(output=path)
+
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_file(events, tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("django_signal_audit.management.output.os.fsync", fail)
+    path = tmp_path / "out.jsonl"
+
+    assert error(output=path) == (
+        f"{path} cannot be written: No space left on device. Choose a path that this user may "
+        "write to, with space on its disk."
+    )
+    assert names(tmp_path) == []
+
+
+def test_the_file_is_not_for_everyone(events, tmp_path):
+    path = tmp_path / "out.jsonl"
+
+    export(output=path)
+
+    assert path.stat().st_mode & 0o137 == 0
+
+
+def test_a_part_that_a_killed_export_left_is_used_again(events, tmp_path):
+    path = tmp_path / "out.jsonl"
+    (tmp_path / "out.jsonl.part").write_bytes(b"x" * 100_000)
+
+    export(output=path)
+
+    assert path.read_bytes() == lines(events)
+
+
+def test_a_part_that_another_export_is_writing_is_left_alone(events, tmp_path):
+    part = tmp_path / "out.jsonl.part"
+    part.write_text("theirs")
+    with part.open() as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        message = error(output=tmp_path / "out.jsonl")
+
+    assert message == (
+        f"Another process is writing {part}. Wait until it is done, or choose another path."
+    )
+    assert part.read_text() == "theirs"
+
+
+def test_a_missing_directory_is_an_error(events, tmp_path):
+    path = tmp_path / "missing" / "out.jsonl"
+
+    assert error(output=path) == (
+        f"The directory {path.parent} does not exist. Make it, or choose another path."
+    )
+
+
+def test_a_directory_is_no_file(events, tmp_path):
+    assert error(output=tmp_path, overwrite=True) == (
+        f"{tmp_path} is a directory. Write the path of a file in it."
+    )
+
+
+def test_a_device_is_never_replaced(events, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    assert error(output=pipe, overwrite=True) == (
+        f"{pipe} is no regular file, so it cannot be replaced. Write --output - and redirect "
+        f"stdout: > {pipe}."
+    )
+
+
+def test_an_unwritable_directory_is_an_error(events, tmp_path, monkeypatch):
+    def deny(*args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("django_signal_audit.management.output.os.open", deny)
+    path = tmp_path / "out.jsonl"
+
+    assert error(output=path).startswith(f"{path} cannot be written: Permission denied.")
+
+
+def test_a_database_that_fails_midway_leaves_no_file(events, tmp_path, monkeypatch):
+    def fail(*args):
+        yield events[0]
+        raise OperationalError("server closed the connection\n")
+
+    monkeypatch.setattr(reader, "read_databases", fail)
+
+    assert error(output=tmp_path / "out.jsonl") == (
+        "The trail cannot be read: server closed the connection"
+    )
+    assert names(tmp_path) == []
+
+
+# The terminal
+
+
+def terminal_export(monkeypatch, tmp_path, **options):
+    monkeypatch.setattr("django_signal_audit.management.progress._INTERVAL", 0)
+    err = Terminal()
+    call_command("audit_export", stderr=err, no_color=True, **options)
+    return err.getvalue()
+
+
+def test_progress_is_shown_on_a_terminal_and_taken_away(events, tmp_path, monkeypatch):
+    path = tmp_path / "out.jsonl"
+
+    shown = terminal_export(monkeypatch, tmp_path, output=path, stdout=io.StringIO())
+
+    assert "\r\x1b[K3 events, " in shown
+    assert " a second" in shown
+    assert shown.endswith("\r\x1b[K")
+
+
+def test_progress_does_not_disturb_lines_on_the_same_terminal(events, tmp_path, monkeypatch):
+    shown = terminal_export(monkeypatch, tmp_path, stdout=Terminal())
+
+    assert shown == "Exported 3 events.\n"
+
+
+def test_verbosity_0_shows_no_progress(events, tmp_path, monkeypatch):
+    assert terminal_export(monkeypatch, tmp_path, stdout=io.StringIO(), verbosity=0) == ""
+
+
+def test_stdout_gets_utf_8_whatever_its_encoding():
+    event = make_event(message="日本")
+    store([event])
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, "latin-1")
+
+    call_command("audit_export", stdout=out, stderr=io.StringIO())
+
+    assert raw.getvalue() == lines([event])
+
+
+def test_a_full_stdout_is_an_error(events):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(CommandError, match=r"^Stdout cannot be written: No space left on device\."):
+        call_command("audit_export", stdout=Full(), stderr=io.StringIO())
+
+
+# As a program
+
+PROGRAM = """
+import sys, os
+from django.conf import settings
+import tests.settings as base
+settings.configure(**{k: v for k, v in vars(base).items() if k.isupper() and k != "DATABASES"},
+                   DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3",
+                                          "NAME": ":memory:"}})
+settings.SIGNAL_AUDIT = {"SINKS": {"file": {
+    "BACKEND": "django_signal_audit.sinks.FileSink", "OPTIONS": {"path": sys.argv.pop(1)}}}}
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", "audit_export", *sys.argv[1:]])
+"""
+
+
+def start(path, *arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(path), *arguments],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        **options,
+    )
+
+
+def test_as_a_program_it_exits_0_only_if_something_came_out(tmp_path):
+    events = [make_event()]
+    path = write_lines(tmp_path / "audit.jsonl", events)
+
+    with start(path, "--event", "nothing", "--event", "test.*", "--actor", "x") as program:
+        out, err = program.communicate()
+        assert (out, program.returncode) == (b"", 1)
+        assert b"CommandError: No audit events match --actor x --event nothing --event test" in err
+    with start(path, "--event", "nothing", "--event", "test.*") as program:
+        out, err = program.communicate()
+        assert (out, program.returncode) == (lines(events), 0), err
+
+
+def test_a_reader_that_leaves_ends_it_quietly(tmp_path):
+    event = make_event()
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"".join(lines([make_event()]) for _ in range(5000)) + lines([event]))
+
+    with start(path) as program:
+        program.stdout.readline()
+        program.stdout.close()
+        err = program.stderr.read().decode()
+
+    assert program.returncode == 141
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+    assert "Exported" not in err
+
+
+def test_an_interrupt_leaves_no_file(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"".join(lines([make_event()]) for _ in range(200)) * 400)
+    output = tmp_path / "out.jsonl"
+    part = tmp_path / "out.jsonl.part"
+
+    with start(path, "--output", str(output)) as program:
+        while not (part.exists() and part.stat().st_size) and program.poll() is None:
+            pass
+        program.send_signal(signal.SIGINT)
+        program.communicate()
+
+    assert program.returncode != 0
+    assert names(tmp_path) == ["audit.jsonl"]
+
+
+# Memory
+
+
+def peak_of_export(count, path):
+    """The memory, in bytes, that exporting so many more events takes at its highest."""
+    for first in range(0, count, 5_000):
+        store(
+            make_event(
+                timestamp=NOON + timedelta(seconds=first + n),
+                changes={"name": [None, "x" * 200]},
+            )
+            for n in range(min(count, 5_000))
+        )
+    tracemalloc.start()
+    try:
+        export(output=path, overwrite=True)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_three_times_the_events_take_no_more_memory(tmp_path):
+    path = tmp_path / "out.jsonl"
+    export_once = peak_of_export(1_000, path)  # also loads what is loaded once
+
+    assert peak_of_export(2_000, path) < export_once * 1.2
+
+
+@pytest.mark.slow
+def test_50_000_events_are_exported_in_constant_memory(tmp_path):
+    path = tmp_path / "out.jsonl"
+
+    peak = peak_of_export(50_000, path)
+
+    with path.open("rb") as file:
+        assert sum(1 for _ in file) == 50_000
+    assert peak < 10_000_000

@@ -1,0 +1,38 @@
+"""What the scripts share: Django on the database that the environment names."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+
+def set_up(**settings):
+    """Start Django on ``SCRIPT_DATABASE`` (JSON); a new SQLite file gets its tables."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+    import django  # noqa: PLC0415 - reads the environment
+    from django.conf import settings as django_settings  # noqa: PLC0415
+
+    database = json.loads(os.environ["SCRIPT_DATABASE"])
+    django_settings.DATABASES = {"default": database}
+    for name, value in settings.items():
+        setattr(django_settings, name, value)
+    django.setup()
+
+    from django.db import connection, connections  # noqa: PLC0415 - needs settings
+
+    if connection.vendor == "sqlite":
+        from tests.databases import MODELS  # noqa: PLC0415 - needs loaded apps
+
+        with connection.schema_editor() as editor:
+            for model in MODELS:
+                editor.create_model(model)
+    connections.close_all()
+
+
+def answer(result):
+    """Print the result for the test that started the script."""
+    sys.stdout.write(json.dumps(result))

@@ -1,0 +1,371 @@
+"""The shape of every undocumented API of Django that the package leans on.
+
+A failure here names what changed in Django, before anything else fails because of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from django.db import connection, connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import QuerySet
+from django.db.models.deletion import Collector
+from django.db.models.fields import related_descriptors
+from django.db.models.sql import Query
+from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
+from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
+
+from django_signal_audit import internals
+from tests.testapp.models import Author, Book, Chapter, Document, Friend, Restaurant, Tag
+
+
+def original(function):
+    """What Django shipped, below our wrapper."""
+    return getattr(function, "signal_audit_original", function)
+
+
+SIGNATURES = {
+    "Model._save_table": (
+        models.Model._save_table,
+        "self raw cls force_insert force_update using update_fields",
+    ),
+    "Model._save_parents": (
+        models.Model._save_parents,
+        "self cls using update_fields force_insert updated_parents",
+    ),
+    "Model._is_pk_set": (models.Model._is_pk_set, "self meta"),
+    "Model._get_pk_val": (models.Model._get_pk_val, "self meta"),
+    "Collector.delete": (Collector.delete, "self"),
+    "DeleteQuery.delete_batch": (DeleteQuery.delete_batch, "self pk_list using"),
+    "UpdateQuery.update_batch": (UpdateQuery.update_batch, "self pk_list values using"),
+    "QuerySet._raw_delete": (QuerySet._raw_delete, "self using"),
+    "QuerySet.update": (QuerySet.update, "self kwargs"),
+    "QuerySet.bulk_create": (
+        QuerySet.bulk_create,
+        "self objs batch_size ignore_conflicts update_conflicts update_fields unique_fields",
+    ),
+    "Query.get_compiler": (Query.get_compiler, "self using connection elide_empty"),
+    "create_forward_many_to_many_manager": (
+        related_descriptors.create_forward_many_to_many_manager,
+        "superclass rel reverse",
+    ),
+    "BaseDatabaseWrapper.set_autocommit": (
+        BaseDatabaseWrapper.set_autocommit,
+        "self autocommit force_begin_transaction_with_broken_autocommit",
+    ),
+    "BaseDatabaseWrapper.savepoint": (BaseDatabaseWrapper.savepoint, "self"),
+    "BaseDatabaseWrapper.savepoint_rollback": (BaseDatabaseWrapper.savepoint_rollback, "self sid"),
+    "BaseDatabaseWrapper.savepoint_commit": (BaseDatabaseWrapper.savepoint_commit, "self sid"),
+    "BaseDatabaseWrapper.commit": (BaseDatabaseWrapper.commit, "self"),
+    "BaseDatabaseWrapper.rollback": (BaseDatabaseWrapper.rollback, "self"),
+    "BaseDatabaseWrapper.close": (BaseDatabaseWrapper.close, "self"),
+    "BaseDatabaseWrapper.copy": (BaseDatabaseWrapper.copy, "self alias"),
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_a_wrapped_function_has_the_signature_we_know(name):
+    function, expected = SIGNATURES[name]
+    found = " ".join(inspect.signature(original(function)).parameters)
+    assert found == expected, f"Django changed the signature of {name}"
+
+
+CALLS = {
+    # what Django's own code calls, and with which arguments we expect it
+    "Model.save_base calls _save_parents and _save_table": (
+        models.Model.save_base,
+        ["self._save_parents(", "self._save_table(", "force_insert or parent_inserted"],
+    ),
+    "Model._save_parents calls _save_table for each parent": (
+        original(models.Model._save_parents),
+        ["self._save_table("],
+    ),
+    "Collector.delete uses the queries we wrap": (
+        original(Collector.delete),
+        ["self.fast_deletes", "._raw_delete(", ".delete_batch(", ".update"],
+    ),
+    "Atomic.__enter__ sets the savepoint before it joins atomic_blocks": (
+        transaction.Atomic.__enter__,
+        ["connection.savepoint()", "savepoint_ids.append", "atomic_blocks.append(self)"],
+    ),
+    "Atomic.__exit__ rolls back a commit that fails with DatabaseError": (
+        transaction.Atomic.__exit__,
+        [
+            "connection.commit()",
+            "except DatabaseError:",
+            "connection.rollback()",
+            "set_autocommit(True)",
+        ],
+    ),
+    "many-to-many managers write through these methods": (
+        original(related_descriptors.create_forward_many_to_many_manager),
+        [f"def {n}(" for n in ("add", "remove", "set", "clear", "_get_target_ids")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_django_still_works_the_way_we_rely_on(name):
+    function, expected = CALLS[name]
+    source = inspect.getsource(function)
+    at = 0
+    ordered = name.startswith("Atomic.__enter__")
+    for piece in expected:
+        found = source.find(piece, at)
+        assert found >= 0, f"{name}: {piece!r} is gone from {function.__qualname__}"
+        at = found if ordered else 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alias",
+        "atomic_blocks",
+        "autocommit",
+        "closed_in_transaction",
+        "connection",
+        "features",
+        "in_atomic_block",
+        "needs_rollback",
+        "ops",
+        "rollback_exc",
+        "run_on_commit",
+        "savepoint_ids",
+        "settings_dict",
+        "vendor",
+    ],
+)
+def test_a_connection_has_the_attribute(name):
+    assert hasattr(connections["default"], name), f"connections have no {name} any more"
+
+
+@pytest.mark.parametrize(
+    "name", ["validate_thread_sharing", "validate_no_atomic_block", "ensure_connection", "cursor"]
+)
+def test_a_connection_has_the_method(name):
+    assert callable(getattr(connections["default"], name, None))
+
+
+@pytest.mark.parametrize(
+    "name", ["savepoint_create_sql", "savepoint_rollback_sql", "savepoint_commit_sql"]
+)
+def test_a_backend_can_say_the_sql_of_savepoints(name):
+    assert "x1" in getattr(connection.ops, name)("x1")
+
+
+@pytest.mark.parametrize(
+    "name", ["has_select_for_no_key_update", "has_native_uuid_field", "uses_savepoints"]
+)
+def test_a_backend_has_the_feature_flag(name):
+    assert isinstance(getattr(connection.features, name), bool)
+
+
+def test_methods_of_a_connection_can_be_shadowed_on_the_instance():
+    fresh = connections["default"].copy()
+    fresh.commit = lambda: "ours"
+    assert fresh.commit() == "ours"
+
+
+def test_atomic_calls_the_connections_own_methods(monkeypatch, transactional_db):
+    called = []
+    real = connections["default"]
+    for name in ("commit", "rollback", "savepoint", "savepoint_rollback", "savepoint_commit"):
+        method = getattr(real, name)
+
+        def recorded(*args, _name=name, _method=method):
+            called.append(_name)
+            return _method(*args)
+
+        monkeypatch.setattr(real, name, recorded)
+    with transaction.atomic():
+        with transaction.atomic():
+            pass
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            1 / 0  # noqa: B018
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        1 / 0  # noqa: B018
+    assert called == [
+        "savepoint",
+        "savepoint_commit",
+        "savepoint",
+        "savepoint_rollback",
+        "savepoint_commit",
+        "commit",
+        "rollback",
+    ]
+
+
+def test_fast_deletes_are_querysets_in_a_list(db):
+    author = Author.objects.create(name="a")
+    book = Book.objects.create(title="b", author=author)
+    collector = Collector(using="default", origin=book)
+    collector.collect([book])
+    assert isinstance(collector.fast_deletes, list)
+    assert {queryset.model for queryset in collector.fast_deletes} >= {Chapter}
+    assert all(hasattr(queryset, "_raw_delete") for queryset in collector.fast_deletes)
+    assert set(collector.data) == {Book}
+
+
+def test_many_to_many_managers_have_what_relations_read(db):
+    book = Book.objects.create(title="b")
+    manager = book.tags
+    for name in (
+        "instance",
+        "reverse",
+        "through",
+        "source_field",
+        "target_field",
+        "source_field_name",
+        "target_field_name",
+        "related_val",
+        "symmetrical",
+        "_get_target_ids",
+    ):
+        assert hasattr(manager, name), f"many-to-many managers have no {name} any more"
+    tag = Tag.objects.create(name="t")
+    assert manager._get_target_ids(manager.target_field_name, [tag, tag.pk]) == {tag.pk}
+    assert manager.related_val == (book.pk,)
+    assert manager.target_field.get_foreign_related_value(tag) == (tag.pk,)
+    assert tag.books.reverse is True
+    assert manager.reverse is False
+    assert Friend(pk=1).friends.symmetrical is True
+
+
+def test_managers_of_many_to_many_are_made_by_the_factory_when_first_used():
+    source = inspect.getsource(related_descriptors.ManyToManyDescriptor)
+    assert "create_forward_many_to_many_manager(" in source
+
+
+def test_a_compiler_tells_its_columns_and_converters():
+    compiler = Author.objects.values_list("name").query.get_compiler(using="default")
+    sql, parameters = compiler.as_sql()
+    assert sql.startswith("SELECT")
+    assert parameters == ()
+    (column,) = [column for column, _, _ in compiler.select]
+    assert compiler.get_converters([column]) == {}
+
+
+def test_a_queryset_tells_what_capture_asks_before_an_update():
+    query = Author.objects.all().query
+    for name in (
+        "is_sliced",
+        "distinct_fields",
+        "combinator",
+        "annotations",
+        "order_by",
+        "alias_map",
+    ):
+        assert hasattr(query, name), f"queries have no {name} any more"
+    assert query.is_empty() is False
+
+
+def test_a_primary_key_is_set_when_all_its_parts_are():
+    assert not internals.is_pk_set(Author(), Author._meta)
+    assert internals.is_pk_set(Author(pk=1), Author._meta)
+    assert internals.is_pk_set(Document(), Document._meta)
+
+
+def test_the_columns_and_value_of_a_primary_key():
+    assert internals.pk_fields(Author._meta) == [Author._meta.pk]
+    assert internals.pk_value(Author(pk=5), Author._meta) == 5
+    parent = Restaurant._meta.concrete_model._meta.get_parent_list()[0]
+    assert internals.pk_value(Restaurant(place_ptr_id=7, id=7), parent._meta) == 7
+
+
+class TestBlocksOfATestCase(TestCase):
+    def test_the_outermost_block_is_known_as_a_testcases(self):
+        assert connection.atomic_blocks[0]._from_testcase is True
+        assert internals.in_testcase_transaction(connection)
+
+    def test_the_savepoint_of_the_test_is_known_also_inside_of_blocks(self):
+        expected = connection.savepoint_ids[0]
+        assert expected is not None
+        assert internals.testcase_savepoint(connection) == expected
+        with transaction.atomic():
+            assert internals.testcase_savepoint(connection) == expected
+
+    def test_a_savepoint_begins_no_transaction_here(self):
+        assert not internals.savepoint_begins_transaction(connection)
+
+
+def test_outside_of_a_testcase_there_is_no_testcase_block(transactional_db):
+    assert not internals.in_testcase_transaction(connection)
+    with transaction.atomic():
+        assert connection.atomic_blocks[0]._from_testcase is False
+        assert not internals.in_testcase_transaction(connection)
+        assert internals.testcase_savepoint(connection) is None
+
+
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="about SQLite")
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        (None, "BEGIN IMMEDIATE"),
+        ("DEFERRED", "BEGIN IMMEDIATE"),
+        ("IMMEDIATE", "BEGIN IMMEDIATE"),
+        ("EXCLUSIVE", "BEGIN EXCLUSIVE"),
+    ],
+)
+def test_a_transaction_of_our_own_begins_with_the_write_lock(
+    transactional_db, monkeypatch, mode, expected
+):
+    connection.ensure_connection()
+    monkeypatch.setattr(connections["default"], "transaction_mode", mode)
+    with CaptureQueriesContext(connection) as captured:
+        with internals.write_lock_first(connection):
+            block = transaction.atomic()
+            block.__enter__()
+        block.__exit__(None, None, None)
+    assert captured[0]["sql"] == expected
+    assert connection.transaction_mode == mode
+
+
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="about SQLite")
+def test_releasing_the_savepoint_that_began_a_transaction_commits(transactional_db):
+    """What ``savepoint_begins_transaction`` is for: python's sqlite3 and Django's use of it."""
+    transaction.set_autocommit(False)
+    try:
+        with transaction.atomic():
+            assert connection.connection.in_transaction
+        assert not connection.connection.in_transaction
+    finally:
+        transaction.set_autocommit(True)
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="about PostgreSQL's drivers")
+def test_the_driver_says_whether_the_server_has_a_transaction(transactional_db):
+    connection.ensure_connection()
+    assert internals.has_no_transaction(connection)
+    with transaction.atomic():
+        Author.objects.count()
+        assert not internals.has_no_transaction(connection)
+
+
+def test_a_doomed_block_rolls_back_and_says_why(transactional_db):
+    error = RuntimeError("why")
+    with transaction.atomic():
+        Tag.objects.create(name="t")
+        internals.doom(connection, error)
+        with pytest.raises(transaction.TransactionManagementError) as caught:
+            Tag.objects.count()
+        assert caught.value.__cause__ is error
+    assert Tag.objects.count() == 0
+
+
+def test_our_wrappers_are_in_place_once():
+    for function in (
+        models.Model._save_table,
+        models.Model._save_parents,
+        Collector.delete,
+        DeleteQuery.delete_batch,
+        UpdateQuery.update_batch,
+        QuerySet.update,
+        QuerySet.bulk_create,
+        related_descriptors.create_forward_many_to_many_manager,
+    ):
+        below = getattr(function, "signal_audit_original", None)
+        assert below is not None, f"{function.__qualname__} is not wrapped"
+        assert not hasattr(below, "signal_audit_original"), "wrapped twice"

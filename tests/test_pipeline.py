@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+
+import pytest
+import time_machine
+from django.apps import apps
+from django.db import IntegrityError, transaction
+from django.test import override_settings
+
+from django_signal_audit import audit_context, event_signal, pipeline
+from django_signal_audit.ids import lowest_uuid7
+from django_signal_audit.pipeline import Act, clean_text, emit_act
+from django_signal_audit.sinks import routing
+from django_signal_audit.testing import capture_events
+from tests.testapp.models import Account, Author, Book
+
+MEMORY = "django_signal_audit.sinks.MemorySink"
+MOMENT = datetime(2024, 1, 1, 12, 0, 0, 5, tzinfo=UTC)
+
+
+@pytest.mark.django_db
+def test_id_and_timestamp_of_an_event_agree():
+    with time_machine.travel(MOMENT, tick=False), capture_events() as events:
+        Author.objects.create(name="a")
+        event_signal.send("x")
+
+    assert [event.timestamp for event in events] == [MOMENT, MOMENT]
+    assert events[0].id < events[1].id
+    assert all(lowest_uuid7(MOMENT) <= event.id for event in events)
+
+
+@pytest.mark.django_db
+def test_events_of_one_transaction_are_grouped():
+    with capture_events() as events:
+        with transaction.atomic():
+            Author.objects.create(name="a")
+            event_signal.send("x")
+        with transaction.atomic():
+            Author.objects.create(name="b")
+
+    # The test's own transaction is around all three.
+    assert len({event.transaction for event in events}) == 1
+    assert events[0].transaction is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_outside_of_a_transaction_a_custom_event_belongs_to_none():
+    with capture_events() as events:
+        event_signal.send("x")
+        Author.objects.create(name="a")
+        Author.objects.create(name="b")
+
+    assert events[0].transaction is None
+    assert None not in {events[1].transaction, events[2].transaction}
+    assert events[1].transaction != events[2].transaction
+
+
+@pytest.mark.django_db
+def test_an_error_is_recorded_with_its_type_and_without_secrets():
+    error = IntegrityError("Key (api_token)=(tok-123456) already exists.")
+    with capture_events() as events:
+        emit_act(Act(event="x", error=error))
+
+    assert events[0].error["type"] == "IntegrityError"
+    assert "tok-123456" not in events[0].error["message"]
+    assert "[redacted]" in events[0].error["message"]
+
+
+@pytest.mark.django_db
+def test_secrets_of_the_context_do_not_reappear_in_the_texts():
+    with capture_events() as events, audit_context(api_key="abcdef-1", reason="for abcdef-1"):
+        emit_act(Act(event="x", message="used abcdef-1"))
+
+    assert events[0].context == {"api_key": "[redacted]"}
+    assert events[0].reason == "for [redacted]"
+    assert events[0].message == "used [redacted]"
+
+
+@pytest.mark.django_db
+def test_own_words_make_a_name_sensitive_or_plain():
+    setting = {"SENSITIVE_NAMES": ["iban"], "PLAIN_NAMES": ["token_count"]}
+    with override_settings(SIGNAL_AUDIT=setting), capture_events() as events:
+        event_signal.send("x", iban="DE00", token_count=5)
+    with capture_events() as later:
+        event_signal.send("x", iban="DE00", token_count=5)
+
+    assert events[0].data == {"iban": "[redacted]", "token_count": 5}
+    assert later[0].data == {"iban": "DE00", "token_count": "[redacted]"}
+
+
+@pytest.mark.parametrize("size", [9_990, 10_000, 10_001, 30_000])
+def test_no_half_of_a_secret_stays_where_a_text_is_cut(size):
+    text = clean_text("x" * size + "hunter22-hunter22" + "y" * 50_000, {"hunter22-hunter22"})
+
+    assert len(text) <= 10_000
+    assert "hunt" not in text
+
+
+@pytest.mark.django_db
+def test_when_is_asked_with_each_event_and_may_drop_it():
+    asked = []
+
+    def when(event):
+        asked.append(event)
+        return event.object_repr != "b"
+
+    setting = {"MODELS": {"testapp.Author": {"when": when}}}
+    with override_settings(SIGNAL_AUDIT=setting), capture_events() as events:
+        Author.objects.bulk_create([Author(name="a"), Author(name="b"), Author(name="c")])
+
+    assert [event.object_repr for event in events] == ["a", "c"]
+    assert len(asked) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_when_that_raises_undoes_the_write():
+    def when(event):
+        raise LookupError("when")
+
+    setting = {"MODELS": {"testapp.Author": {"when": when}}}
+    with override_settings(SIGNAL_AUDIT=setting), pytest.raises(LookupError):
+        Author.objects.create(name="a")
+
+    assert not Author.objects.exists()
+
+
+def test_before_apps_are_ready_events_wait_for_the_sinks_that_need_no_database(monkeypatch):
+    sinks = {
+        "memory": {"BACKEND": MEMORY},
+        "db": {"BACKEND": "django_signal_audit.sinks.DatabaseSink"},
+    }
+    with override_settings(SIGNAL_AUDIT={"SINKS": sinks}):
+        monkeypatch.setattr(apps, "ready", False)
+        monkeypatch.setattr(pipeline, "_sinks_known", False)
+        with time_machine.travel(MOMENT, tick=False):
+            event_signal.send("early", detail=1)
+        memory = routing.all_routes()[0].sink
+        assert memory.events == []
+        pipeline.emit_waiting()
+        event_signal.send("later")
+
+    assert [event.sender for event in memory.events] == ["early", "later"]
+    assert memory.events[0].timestamp == MOMENT
+    assert memory.events[0].database is None
+    assert pipeline._waiting == []
+
+
+@pytest.mark.django_db
+def test_observers_see_the_events_of_every_thread_and_only_while_they_look():
+    seen = []
+    with pipeline.observe(seen.append), override_settings(SIGNAL_AUDIT={"SINKS": {}}):
+        threads = [threading.Thread(target=event_signal.send, args=("x",)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    event_signal.send("x")
+
+    assert len(seen) == 8
+
+
+@pytest.mark.django_db
+def test_the_same_observer_may_look_twice():
+    seen = []
+    with pipeline.observe(seen.append):
+        with pipeline.observe(seen.append):
+            event_signal.send("x")
+        event_signal.send("x")
+
+    assert len(seen) == 3
+
+
+@pytest.mark.django_db
+def test_emitting_returns_the_id():
+    with capture_events() as events:
+        found = emit_act(Act(event="x"))
+
+    assert found == events[0].id
+
+
+@pytest.mark.django_db
+def test_a_context_of_oversized_values_keeps_its_small_ones():
+    with audit_context(ticket="T-1", rows=list(range(20_000))), capture_events() as events:
+        Book.objects.create(title="b")
+
+    assert events[0].context["ticket"] == "T-1"
+    assert "$cut" in events[0].context["rows"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_unique_secret_quoted_by_the_database_is_masked():
+    Account.objects.create(email="zoe@example.org", api_token="tok-123456")
+    try:
+        Account.objects.create(email="zoe@example.org", api_token="tok-123456")
+    except IntegrityError as error:
+        with capture_events() as events:
+            event_signal.send("x", message=error, email="zoe@example.org", api_token="tok-123456")
+
+    assert "tok-123456" not in str(events[0].to_dict())
