@@ -272,10 +272,12 @@ def test_the_callers_values_are_not_kept_by_reference():
 
 @pytest.mark.django_db
 def test_an_event_carries_its_surroundings():
-    with audit_context(actor="a", on_behalf_of="b", reason="asked", ticket=1):
-        with capture_events() as events:
-            Author.objects.create(name="x")
-            event_signal.send("x")
+    with (
+        audit_context(actor="a", on_behalf_of="b", reason="asked", ticket=1),
+        capture_events() as events,
+    ):
+        Author.objects.create(name="x")
+        event_signal.send("x")
 
     for event in events:
         assert (event.actor.id, event.on_behalf_of.id) == ("a", "b")

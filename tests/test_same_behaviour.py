@@ -218,6 +218,7 @@ def wrong_calls_inside_a_block(alias, seen):
     wrong = [
         lambda: authors.update(nonsense=1),
         lambda: authors.update(name="x", nonsense=1),
+        lambda: authors.update(name="x", books=None),
         lambda: authors.all()[:1].update(name="x"),
         lambda: authors.bulk_create([Author(name="x")], batch_size=-1),
         lambda: authors.bulk_create(

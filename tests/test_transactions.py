@@ -18,7 +18,7 @@ from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
 
-from django_signal_audit import audit_context, define_event, event_signal, transactions
+from django_signal_audit import audit_context, define_event, event_signal, transactions, wrapping
 from django_signal_audit.exceptions import AuditSinkError
 from django_signal_audit.models import AuditRecord
 from django_signal_audit.sinks import DatabaseSink, counters, routing
@@ -199,7 +199,7 @@ def test_many_changes_are_written_by_one_flush():
     with transaction.atomic():
         for number in range(20):
             Author.objects.create(name=str(number))
-        state = transactions.state_of(connection)
+        state = wrapping.state_of(connection)
         assert [entry.flush for entry in state.buffer._entries] == [0] * 20
     assert told() == created("connects", *map(str, range(20)))
 
@@ -231,7 +231,7 @@ def test_a_transaction_without_events_leaves_its_id_to_no_other():
         transactions.transaction_id(connection)
         transaction.set_autocommit(True)
         transaction.set_autocommit(False)
-        assert transactions.state_of(connection).transaction_id is None
+        assert wrapping.state_of(connection).transaction_id is None
 
 
 def test_other_sinks_follow_the_commit_and_precede_the_users_hooks():
@@ -565,7 +565,7 @@ def test_reading_writes_the_events_of_the_alias_that_is_read_only():
     with transaction.atomic():
         Author.objects.create(name="a")
         transactions.flush_before_read("default")
-        state = transactions.state_of(connection)
+        state = wrapping.state_of(connection)
         assert [entry.flush for entry in state.buffer._entries] == [1]
         transactions.flush_before_read("default")
         assert AuditRecord.objects.aggregate(last=Max("object_repr"))["last"] == "a"
@@ -700,7 +700,7 @@ def test_a_custom_event_after_close_inside_a_block_is_not_left_to_the_next_trans
             connections[disk].close()
             act("tried", using=disk)
         assert texts(memory.events) == ["tried"]
-    assert not transactions.state_of(connections[disk]).buffer
+    assert not wrapping.state_of(connections[disk]).buffer
     assert told(disk) == [("event", "tried", True)]
 
 
@@ -759,7 +759,7 @@ def test_a_refused_commit_of_a_block_leaves_only_custom_events():
 
 
 def test_an_interrupted_rollback_does_not_let_the_change_commit(monkeypatch):
-    state = transactions.state_of(connection)
+    state = wrapping.state_of(connection)
     original = state.original["rollback"]
     calls = []
 
@@ -975,7 +975,7 @@ def test_settings_that_are_gone_at_the_flush_do_not_break_it(caplog):
 
 
 def test_wrong_settings_do_not_break_transactions_without_events():
-    transactions.state_of(connection)
+    wrapping.state_of(connection)
     with override_settings(SIGNAL_AUDIT={"SINK": {}}), transaction.atomic():
         Plain._base_manager.count()
 
@@ -1012,7 +1012,7 @@ def test_a_large_transaction_is_held_in_bounded_memory_and_recorded_once():
         memory.emit = lambda events: seen.extend(e.object_repr for e in events)
         with transaction.atomic():
             write_many(22_000)
-            state = transactions.state_of(connection)
+            state = wrapping.state_of(connection)
             assert len(state.buffer._entries) < 500
             with peak() as found:  # tracing is slow
                 write_many(8000)
@@ -1027,7 +1027,7 @@ def test_a_large_transaction_without_a_database_sink_waits_in_a_file():
     with sinks(size=500, memory=MEMORY):
         with transaction.atomic():
             write_many(3000)
-            state = transactions.state_of(connection)
+            state = wrapping.state_of(connection)
             assert len(state.buffer._entries) < 500
         assert texts(routing.all_routes()[0].sink.events) == [str(n) for n in range(3000)]
 
@@ -1077,7 +1077,7 @@ def test_after_a_spill_events_are_written_before_each_savepoint():
         with transaction.atomic():
             for number in range(4, 6):
                 Author.objects.create(name=str(number))
-            assert transactions.state_of(connection).buffer._chunks == []
+            assert wrapping.state_of(connection).buffer._chunks == []
     assert told() == created(*"012345")
 
 
@@ -1086,7 +1086,7 @@ def test_a_new_buffer_size_counts_from_the_next_transaction():
     with sinks(size=2, default=DATABASE), transaction.atomic():
         for number in range(5):
             Author.objects.create(name=str(number))
-        assert transactions.state_of(connection).buffer.has_spilled
+        assert wrapping.state_of(connection).buffer.has_spilled
     assert told() == created("connects", *"01234")
 
 
@@ -1138,7 +1138,7 @@ def test_the_context_of_the_change_counts_not_that_of_the_commit():
 
 
 def test_a_bare_transaction_costs_almost_nothing():
-    transactions.state_of(connection)
+    wrapping.state_of(connection)
     start = time.perf_counter()
     for _ in range(1000):
         with transaction.atomic():
@@ -1155,9 +1155,9 @@ class TestInATestCase(TestCase):
             Author.objects.create(name="a")
             act("done")
             assert [t[1] for t in told()] == ["a", "done"]
-            state = transactions.state_of(connection)
+            state = wrapping.state_of(connection)
             assert state.of_testcase
-            transactions._end_in_failure(connection, state, usable=True)
+            wrapping.end_in_failure(connection, state, usable=True)
             assert not state.buffer
             assert memory.events == []
 
@@ -1197,4 +1197,4 @@ class TestAfterATestCase(TestCase):
     @classmethod
     def tearDownClass(cls):
         super().tearDownClass()
-        assert not transactions.state_of(connection).buffer
+        assert not wrapping.state_of(connection).buffer

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import django
 from django.db import connections
 from django.db.models.query import QuerySet
+from django.db.models.sql.subqueries import UpdateQuery
 
 from django_signal_audit import context, internals
 from django_signal_audit.capture.conflicts import Conflicts
@@ -74,6 +75,8 @@ def _update(policy: AuditPolicy, original: Any, self: Any, **values: Any) -> int
     touched = touched_by(plan, values)
     if not touched:
         return int(original(self, **values))
+    # Django refuses wrong fields before it marks an open transaction as broken; so do we.
+    self.query.chain(UpdateQuery).add_update_values(values)
     self._for_write = True
     using = self.db
     rows: int | None = None
