@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 
-from django_signal_audit.values import stable_key
+from django_signal_audit.redaction import redactor
+from django_signal_audit.values import hidden_key, stable_key
 
 if TYPE_CHECKING:
     from django.db.models import Field, Model
@@ -20,6 +21,8 @@ def object_type(model: type[Model]) -> str:
 def object_key(model: type[Model], pk: Any) -> str:
     """The key of an object as a stable string: ``5`` and ``"5"`` name the same row.
 
+    A key that is itself a secret, such as a session's, is named by its SHA-256.
+
     Args:
         model: its class.
         pk: its primary key as an attribute or a database value; a tuple if composite.
@@ -29,7 +32,8 @@ def object_key(model: type[Model], pk: Any) -> str:
         return stable_key(pk)
     while field.remote_field is not None:
         field = field.target_field  # type: ignore[attr-defined]
-    return stable_key(_to_python(field, pk))
+    key = stable_key(_to_python(field, pk))
+    return hidden_key(key) if redactor().is_sensitive(field.name) else key
 
 
 def default_repr(model: type[Model], key: str) -> str:

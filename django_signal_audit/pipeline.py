@@ -17,7 +17,7 @@ from django_signal_audit import conf, context, transactions
 from django_signal_audit.buffer import Entry
 from django_signal_audit.event import AuditEvent, Outcome
 from django_signal_audit.ids import uuid7
-from django_signal_audit.redaction import Redactor
+from django_signal_audit.redaction import redactor
 from django_signal_audit.sinks.routing import RouteKey, Routes, routes_for
 from django_signal_audit.values import make_safe, safe_text, stable_key
 
@@ -72,21 +72,6 @@ class Change:
     object_repr: str
     changes: dict[str, Any]
     data: dict[str, Any] = field(default_factory=dict)
-
-
-_redactor_for: tuple[conf.Config, Redactor] | None = None
-
-
-def redactor() -> Redactor:
-    """The redactor of the present settings."""
-    global _redactor_for  # noqa: PLW0603 - one for each parsed configuration
-    config = conf.current()
-    if _redactor_for is None or _redactor_for[0] is not config:
-        _redactor_for = (
-            config,
-            Redactor(extra_names=config.SENSITIVE_NAMES, plain_names=config.PLAIN_NAMES),
-        )
-    return _redactor_for[1]
 
 
 def emit_changes(policy: AuditPolicy, label: str, using: str, changes: Iterable[Change]) -> None:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, quote_plus, unquote_plus
 
+from django_signal_audit import conf
 from django_signal_audit.event import REDACTED
 from django_signal_audit.exceptions import AuditConfigurationError
 
@@ -296,3 +297,18 @@ def _forms(secret: str) -> set[str]:
         secret.replace("'", "''"),
         secret.encode("utf-8", "backslashreplace").decode().replace("\0", r"\x00"),
     }
+
+
+_redactor_for: tuple[conf.Config, Redactor] | None = None
+
+
+def redactor() -> Redactor:
+    """The redactor of the present settings."""
+    global _redactor_for  # noqa: PLW0603 - one for each parsed configuration
+    config = conf.current()
+    if _redactor_for is None or _redactor_for[0] is not config:
+        _redactor_for = (
+            config,
+            Redactor(extra_names=config.SENSITIVE_NAMES, plain_names=config.PLAIN_NAMES),
+        )
+    return _redactor_for[1]

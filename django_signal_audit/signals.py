@@ -20,7 +20,8 @@ from django_signal_audit import conf, context, internals, pipeline, registry, ta
 from django_signal_audit.event import Outcome
 from django_signal_audit.exceptions import AuditConfigurationError
 from django_signal_audit.keys import default_repr, object_key, object_type
-from django_signal_audit.pipeline import Act, emit_act, redactor
+from django_signal_audit.pipeline import Act, emit_act
+from django_signal_audit.redaction import redactor
 from django_signal_audit.sinks.routing import LEVELS
 from django_signal_audit.values import make_safe, safe_text
 

@@ -23,6 +23,7 @@ bytes is cut as a whole.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from collections import deque
@@ -61,6 +62,7 @@ __all__ = [
     "KEY_LENGTH",
     "MAX_DEPTH",
     "MAX_ITEMS",
+    "hidden_key",
     "make_safe",
     "restore_text",
     "safe_text",
@@ -133,6 +135,11 @@ def stable_key(value: Any) -> str:
     return short_key(text)
 
 
+def hidden_key(key: str) -> str:
+    """A key that is a secret itself: its SHA-256 still tells objects apart."""
+    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
 class _Walk:
     """One conversion: where it is, what it has cost so far, and what it must mask."""
 
@@ -175,7 +182,7 @@ class _Walk:
             if issubclass(kind, base):
                 return handler(value, self.limit)
         if hasattr(kind, "_meta") and hasattr(kind, "pk"):
-            return _reference(value)
+            return self.reference(value)
         return self.described(value)
 
     def builder(self, kind: type) -> Callable[[Any, int], Any] | None:
@@ -241,6 +248,17 @@ class _Walk:
             return key.decode("utf-8", "backslashreplace")
         return str(self.convert(key, MAX_DEPTH - 1))
 
+    def reference(self, instance: Any) -> dict[str, Any]:
+        """A model instance by type and key: its ``__str__`` may run queries or show secrets."""
+        key = None if instance.pk is None else stable_key(instance.pk)
+        name = getattr(getattr(instance._meta, "pk", None), "name", "")
+        if key is not None and self.is_sensitive is not None and self.is_sensitive(name):
+            key = hidden_key(key)
+        return {
+            "object_type": safe_text(instance._meta.label_lower, limit=NAME_LENGTH),
+            "object_id": key,
+        }
+
     def masked(self, value: Any) -> str:
         if self.secrets is not None:
             _collect(value, self.secrets)
@@ -272,15 +290,6 @@ def _inner(value: Any, kind: type) -> Any:
     if value._wrapped is empty:
         value._setup()
     return value._wrapped
-
-
-def _reference(instance: Any) -> dict[str, Any]:
-    """A model instance by type and key: its ``__str__`` may run queries or show secrets."""
-    key = instance.pk
-    return {
-        "object_type": safe_text(instance._meta.label_lower, limit=NAME_LENGTH),
-        "object_id": None if key is None else stable_key(key),
-    }
 
 
 def _free_key(name: str, taken: dict[str, Any]) -> str:

@@ -15,8 +15,9 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import models
 from django.db.models.fields.files import FieldFile
 
-from django_signal_audit import conf, pipeline
+from django_signal_audit import conf
 from django_signal_audit.event import REDACTED
+from django_signal_audit.redaction import Redactor, redactor
 from django_signal_audit.values import make_safe
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class FieldPlan:
         if type(value) is int or type(value) is bool:
             return value
         return make_safe(
-            value, limit=conf.current().VALUE_LIMIT, is_sensitive=pipeline.redactor().is_sensitive
+            value, limit=conf.current().VALUE_LIMIT, is_sensitive=redactor().is_sensitive
         )
 
 
@@ -140,11 +141,11 @@ class ModelPlan:
 
 def plan_for(model: type[models.Model], policy: AuditPolicy) -> ModelPlan:
     """The plan of a concrete model under a policy, made once."""
-    return _plan(model, policy, pipeline.redactor())
+    return _plan(model, policy, redactor())
 
 
 @lru_cache(maxsize=2048)
-def _plan(model: type[models.Model], policy: AuditPolicy, redactor: Any) -> ModelPlan:
+def _plan(model: type[models.Model], policy: AuditPolicy, hide: Redactor) -> ModelPlan:
     is_user = issubclass(model, AbstractBaseUser)
     plans = []
     secrets = []
@@ -153,7 +154,8 @@ def _plan(model: type[models.Model], policy: AuditPolicy, redactor: Any) -> Mode
             continue  # a composite primary key has no column; its parts have
         masked = (
             field.name in policy.mask_fields
-            or redactor.is_sensitive(field.name)
+            or hide.is_sensitive(field.name)
+            or hide.is_sensitive(_value_field(field).name)
             or (is_user and field.name == "password")
         )
         if masked:

@@ -10,7 +10,7 @@ import functools
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from django.db import router
 from django.db.models import Manager
@@ -23,12 +23,10 @@ from django_signal_audit.capture.plans import plan_for
 from django_signal_audit.event import REDACTED
 from django_signal_audit.keys import default_repr, object_key
 from django_signal_audit.pipeline import Change, emit_changes
-from django_signal_audit.registry import policy_for
+from django_signal_audit.redaction import redactor
+from django_signal_audit.registry import AuditPolicy, policy_for
 from django_signal_audit.transactions import write_transaction
 from django_signal_audit.values import make_safe
-
-if TYPE_CHECKING:
-    from django_signal_audit.registry import AuditPolicy
 
 METHODS: Final = ("add", "remove", "clear", "set", "set_base")
 
@@ -200,7 +198,12 @@ def _owner_keys(manager: Any, using: str, values: set[Any]) -> list[tuple[Any, A
 def _shown(policy: AuditPolicy, field: Any, added: set[Any], removed: set[Any]) -> dict[str, Any]:
     """``{"added": [...], "removed": [...]}`` in a stable order."""
     limit = conf.current().VALUE_LIMIT
-    masked = field.name in policy.mask_fields
+    hide = redactor()
+    masked = (
+        field.name in policy.mask_fields
+        or hide.is_sensitive(field.name)
+        or hide.is_sensitive(field.related_model._meta.pk.name)
+    )
 
     def ids(values: set[Any]) -> list[Any]:
         return [REDACTED if masked else make_safe(v, limit=limit) for v in _in_order(values)]
