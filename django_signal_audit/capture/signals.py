@@ -10,9 +10,10 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
 from django.db.models import signals as model_signals
 from django.dispatch import Signal
+from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from django_signal_audit import conf
+from django_signal_audit import conf, context
 from django_signal_audit.capture.images import secrets_of
 from django_signal_audit.event import REDACTED
 from django_signal_audit.exceptions import AuditConfigurationError
@@ -199,8 +200,15 @@ class _Recorder:
             arguments["model"] = describe_sender(arguments["model"])
         if self.event == "signal.pre_init":
             arguments |= _named_values(sender, arguments["args"], arguments["kwargs"])
-        act.data = arguments
-        emit_act(act)
+        request = arguments.get("request")
+        if not isinstance(request, HttpRequest):
+            act.data = arguments
+            emit_act(act)
+            return
+        # Such as user_logged_in: the request is where the event happened, not a part of it.
+        act.data = {name: value for name, value in arguments.items() if name != "request"}
+        with context.request_scope(request):
+            emit_act(act)
 
 
 def _named_values(

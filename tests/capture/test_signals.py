@@ -1,6 +1,7 @@
 """Signals as they are: ``@audit_signals`` and ``SIGNAL_AUDIT["SIGNALS"]``."""
 
 import pytest
+from django.contrib.auth.signals import user_logged_in
 from django.db import models
 from django.dispatch import Signal
 from django.test import override_settings
@@ -182,3 +183,21 @@ def test_a_custom_signal_has_a_name_of_its_own():
 def test_a_wrong_entry_says_what_to_write(path, said, message):
     with pytest.raises(AuditConfigurationError, match=message):
         resolve_setting(path, said)
+
+
+@pytest.mark.django_db
+@override_settings(
+    SIGNAL_AUDIT={
+        "SIGNALS": {"django.contrib.auth.signals.user_logged_in": {"event": "auth.login"}}
+    }
+)
+def test_the_request_of_a_custom_signal_is_where_it_happened(rf, django_user_model):
+    user = django_user_model.objects.create_user("planner")
+    request = rf.get("/login/")
+    request.user = user
+    with capture_events() as events:
+        user_logged_in.send(sender=django_user_model, request=request, user=user)
+    (event,) = events.named("auth.login")
+    assert event.context["path"] == "/login/"
+    assert event.actor.label == "planner"
+    assert event.data == {"user": {"object_type": "auth.user", "object_id": str(user.pk)}}
