@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import ClassVar
 
 import pytest
@@ -23,6 +24,7 @@ class Recorded(MemorySink):
 
     def __init__(self, config, **options):
         super().__init__(config, **options)
+        time.sleep(0.01)  # long enough for another thread to come by
         self.made.append(self)
 
     def close(self):
@@ -162,6 +164,8 @@ RECORDED = f"{__name__}.Recorded"
 
 def test_there_is_one_instance_for_each_alias_and_process():
     with sinks(a={"BACKEND": RECORDED}, b={"BACKEND": RECORDED}):
+        routing.close_sinks()
+        Recorded.made.clear()
         start = threading.Barrier(8)
         found = []
 
