@@ -141,7 +141,7 @@ def operations():
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--postgres", metavar="URL", help="a scratch database; tables are made there")
+    parser.add_argument("--postgres", metavar="URL", help="a scratch database")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

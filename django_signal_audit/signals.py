@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model
 from django.dispatch import Signal
 
@@ -194,8 +194,9 @@ class AuditSignal(Signal):
         instance = named.get("instance")
         if isinstance(instance, Model):
             describe_instance(act, instance)
-            if named.get("using") is None and instance._state.db is not None:
-                act.database = instance._state.db
+            if named.get("using") is None:
+                # An instance may have been read from a replica, which takes no records.
+                act.database = router.db_for_write(type(instance), instance=instance)
         elif instance is not None:
             act.data = {**act.data, "instance": instance}
         return act

@@ -457,6 +457,27 @@ def test_the_event_goes_to_the_instances_database_unless_told():
     assert [r.event for r in AuditRecord.objects.order_by("id")] == ["b"]
 
 
+class PrimaryAndReplica:
+    """Reads from ``other``, writes to ``default``."""
+
+    def db_for_read(self, model, **hints):
+        return "other"
+
+    def db_for_write(self, model, **hints):
+        return "default"
+
+
+@pytest.mark.django_db(databases=["default", "other"], transaction=True)
+def test_the_event_about_an_instance_from_a_replica_goes_where_writes_go():
+    with override_settings(DATABASE_ROUTERS=[PrimaryAndReplica()]):
+        author = Author(pk=1, name="a")
+        author._state.db = "other"
+        event_signal.send("x", event="a", instance=author)
+
+    assert [r.event for r in AuditRecord.objects.using("default")] == ["a"]
+    assert not AuditRecord.objects.using("other").exists()
+
+
 @pytest.mark.django_db
 def test_suspended_nothing_is_recorded_but_receivers_run(signal):
     receiver = connected(signal, lambda **kwargs: 1)
