@@ -707,8 +707,10 @@ def test_a_full_stdout_is_an_error(events):
 
 # As a program
 
+# Where the tests run in the background, SIGINT is ignored, and a child would inherit that.
 PROGRAM = """
-import sys, os
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from django.conf import settings
 import tests.settings as base
 settings.configure(**{k: v for k, v in vars(base).items() if k.isupper() and k != "DATABASES"},
