@@ -149,6 +149,24 @@ def integer_value(value: int, _limit: int = 0) -> Any:
     return cut(text.encode(), text[:32])
 
 
+def restore_floats(value: Any) -> Any:
+    """JSON as it was recorded, from what a database made of it.
+
+    PostgreSQL's jsonb keeps the float ``1e300`` as a number of 301 digits, which comes back as
+    an integer that JSON writers refuse. Integers of that size are recorded as ``$int``.
+    """
+    if type(value) is dict:
+        return {key: restore_floats(item) for key, item in value.items()}
+    if type(value) is list:
+        return [restore_floats(item) for item in value]
+    if type(value) is int and not _INT_MIN <= value <= _INT_MAX:
+        try:
+            return float(value)
+        except OverflowError:
+            return integer_value(value)  # nothing of ours: no float is as large
+    return value
+
+
 def _float_value(value: float, _limit: int) -> Any:
     if math.isfinite(value):
         return value

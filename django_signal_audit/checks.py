@@ -242,11 +242,19 @@ def _label_errors(label: str, where: str) -> Iterator[checks.CheckMessage]:
             )
         return
     models = apps.get_models(include_auto_created=True, include_swapped=True)
-    known = [model._meta.label for model in models]
-    if label.lower() not in {name.lower() for name in known}:
+    known = {model._meta.label.lower(): model for model in models}
+    found = known.get(label.lower())
+    if found is None:
         yield _error(
             f"{where} names the model {label!r}, which does not exist. "
-            f"{conf.nearest(label, known)}",
+            f"{conf.nearest(label, [model._meta.label for model in known.values()])}",
+            "E005",
+        )
+    elif found._meta.auto_created:
+        owner: Any = found._meta.auto_created
+        yield _error(
+            f"{where} names {label!r}, the table Django makes for a many-to-many field. Its "
+            f"changes are recorded as those of {owner._meta.label}; name that model.",
             "E005",
         )
 

@@ -19,12 +19,15 @@ import structlog
 from asgiref.sync import iscoroutinefunction
 
 from django_signal_audit.actors import request_actor, to_actor
+from django_signal_audit.event import REDACTED
 from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.redaction import redactor
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from django.http import HttpRequest
+    from django.urls import ResolverMatch
 
     from django_signal_audit.event import Actor
 
@@ -48,19 +51,27 @@ _entered: ContextVar[tuple[tuple[_Scope, _Tokens], ...]] = ContextVar(
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every event of one statement has in common."""
+    """What every event of one statement has in common.
+
+    Attributes:
+        secrets: values that must not stay in any text of the event.
+    """
 
     actor: Actor | None
     on_behalf_of: Actor | None
     reason: str | None
     cause: uuid.UUID | None
     context: Mapping[str, Any]
+    secrets: frozenset[str]
 
 
 def surroundings() -> Surroundings:
     """The present actor, reason, cause and context, still unredacted."""
     request = _request.get()
-    context: dict[str, Any] = {} if request is None else _request_context(request)
+    context: dict[str, Any] = {}
+    secrets: frozenset[str] = frozenset()
+    if request is not None:
+        context, secrets = _request_context(request)
     # What the application bound wins: its logs carry the same request id then.
     context.update(structlog.contextvars.get_contextvars())
     context.update(_values.get())
@@ -70,6 +81,7 @@ def surroundings() -> Surroundings:
         reason=_reason.get(),
         cause=_cause.get(),
         context=context,
+        secrets=secrets,
     )
 
 
@@ -80,6 +92,11 @@ def current_actor() -> Actor | None:
         return explicit
     request = _request.get()
     return None if request is None else request_actor(request)
+
+
+def current_request() -> HttpRequest | None:
+    """The request that is being handled here, if any."""
+    return _request.get()
 
 
 def is_suspended() -> bool:
@@ -234,7 +251,8 @@ class cause_scope(_Scope):  # noqa: N801 - used like a function
         self._assignments.append((_cause, event_id))
 
 
-def _request_context(request: HttpRequest) -> dict[str, Any]:
+def _request_context(request: HttpRequest) -> tuple[dict[str, Any], frozenset[str]]:
+    """What is recorded of a request, and the secrets among the parts of its path."""
     cached: dict[str, Any] | None = getattr(request, "_signal_audit_context", None)
     if cached is None:
         cached = {
@@ -249,10 +267,36 @@ def _request_context(request: HttpRequest) -> dict[str, Any]:
         request._signal_audit_context = cached  # type: ignore[attr-defined]
     found = dict(cached)
     match = getattr(request, "resolver_match", None)
-    if match is not None:
-        # Known only after the middleware chain; events before it go without.
-        found["route"] = match.route
-    return found
+    if match is None:
+        return found, frozenset()
+    # Known only after the middleware chain; events before it go without.
+    found["route"] = match.route
+    secrets = _path_secrets(match)
+    if secrets:
+        found["path"] = _path_without(found["path"], secrets)
+    return found, secrets
+
+
+def _path_secrets(match: ResolverMatch) -> frozenset[str]:
+    """Values that the URL gives to sensitive names, such as ``reset/<uidb64>/<token>/``."""
+    hide = redactor()
+    # What a route adds to the kwargs itself stands in no path; only a match of Django's own
+    # making tells that apart.
+    captured = getattr(match, "captured_kwargs", None)
+    if captured is None:
+        captured = match.kwargs
+    values = {str(value) for name, value in captured.items() if hide.is_sensitive(name)}
+    return frozenset(values - {"", "None"})
+
+
+def _path_without(path: str, secrets: frozenset[str]) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        shorter = redactor().scrub_text(path, [secret])
+        if shorter == path:
+            # A converter has made another value of it: which part it was cannot be told.
+            return REDACTED
+        path = shorter
+    return path
 
 
 def _request_id(request: HttpRequest) -> str:

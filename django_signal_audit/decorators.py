@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import logging
 import time
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from django.dispatch import Signal
 
     from django_signal_audit.pipeline import Act
-
-logger = logging.getLogger("django_signal_audit")
 
 M = TypeVar("M", bound=type[Model])
 F = TypeVar("F", bound=Callable[..., Any])
@@ -212,8 +209,8 @@ def _recorded_async(
             with call.inside():
                 result = await function(*args, **kwargs)
         except (asyncio.CancelledError, GeneratorExit) as exc:
-            # Nothing may be awaited any more.
-            tasks.start(sync_to_async(call.record_failure)(exc))
+            # Nothing may be awaited any more; a task does it, if the loop still runs.
+            call.record_failure(exc)
             raise
         except BaseException as exc:
             await sync_to_async(call.record_failure)(exc)
@@ -264,17 +261,24 @@ class _Call:
 
     def record(self, error: BaseException | None = None) -> None:
         """Emit the event of the call, now that its outcome is known."""
-        from django_signal_audit.pipeline import emit_act  # noqa: PLC0415 - needs django.db.models
+        from django_signal_audit import recording  # noqa: PLC0415 - needs django.db.models
 
         self.duration_ms = round((time.perf_counter() - self.started) * 1000, 3)
-        emit_act(self._act(error))
+        recording.record_act(self._act(error))
 
     def record_failure(self, error: BaseException) -> None:
         """Emit the event of a call that raised; its exception is the one to be raised."""
         try:
             self.record(error)
-        except Exception:
-            logger.exception("The failure of %s could not be recorded.", self.sender)
+        except Exception as exc:  # noqa: BLE001 - logged; it must not hide the call's own
+            tasks.log_failure(
+                "The failure of %s (%s) could not be recorded as event %s.",
+                self.sender,
+                type(error).__name__,
+                self.id,
+                error=exc,
+                handled=error,
+            )
 
     def _act(self, error: BaseException | None) -> Act:
         from django_signal_audit.pipeline import Act  # noqa: PLC0415 - needs django.db.models

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
+    from django.dispatch import Signal
 
 
 def in_testcase_transaction(connection: BaseDatabaseWrapper) -> bool:
@@ -101,3 +102,19 @@ def pk_fields(meta: Any) -> list[Any]:
 def pk_value(instance: Model, meta: Any) -> Any:
     """The primary key of an instance, or of its row in a parent's table."""
     return instance._get_pk_val(meta)
+
+
+def connect_first(
+    signal: Signal, receiver: Callable[..., Any], sender: Any, dispatch_uid: str
+) -> None:
+    """Connect a receiver, strongly, so that it is called before those connected until now.
+
+    ``Signal`` calls its receivers in the order in which they were connected, and one that
+    raises keeps the later ones from being called.
+    """
+    signal.connect(receiver, sender=sender, weak=False, dispatch_uid=dispatch_uid)
+    with signal.lock:
+        ours = [entry for entry in signal.receivers if entry[1] is receiver]
+        # A new list in one step: send() looks at it without the lock.
+        signal.receivers = ours + [entry for entry in signal.receivers if entry[1] is not receiver]
+        signal.sender_receivers_cache.clear()

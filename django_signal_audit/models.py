@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.models.sql import Query
+from django.dispatch import receiver
 from django.utils import timezone
 
 from django_signal_audit import internals
 from django_signal_audit.actors import to_actor
 from django_signal_audit.event import SCHEMA_VERSION, Actor, AuditEvent, Outcome
-from django_signal_audit.exceptions import AppendOnlyError
+from django_signal_audit.exceptions import APPEND_ONLY, AppendOnlyError
 from django_signal_audit.ids import lowest_uuid7
 from django_signal_audit.keys import object_key, object_type
+from django_signal_audit.values import restore_floats
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -26,12 +28,6 @@ before_read: Callable[[str], None] | None = None
 
 A hook, so that this module need not import the buffer it belongs to.
 """
-
-_ADVICE = (
-    "Audit records are append-only: the trail would stop being evidence. To correct "
-    "something, send an event that says so (event_signal.send(...)); to hide a value, mask "
-    "its field; to remove old records, use SQL with a database role that may."
-)
 
 
 class RecordQuery(Query):
@@ -118,20 +114,20 @@ class AuditRecordQuerySet(models.QuerySet["AuditRecord"]):
 
     def update(self, **kwargs: Any) -> NoReturn:
         """Refused: records are append-only."""
-        raise AppendOnlyError(_ADVICE)
+        raise AppendOnlyError(APPEND_ONLY)
 
     def delete(self) -> NoReturn:
         """Refused: records are append-only."""
-        raise AppendOnlyError(_ADVICE)
+        raise AppendOnlyError(APPEND_ONLY)
 
     def _raw_delete(self, using: str | None) -> NoReturn:
-        raise AppendOnlyError(_ADVICE)
+        raise AppendOnlyError(APPEND_ONLY)
 
     def bulk_update(
         self, objs: Iterable[AuditRecord], fields: Iterable[str], batch_size: int | None = None
     ) -> NoReturn:
         """Refused: records are append-only."""
-        raise AppendOnlyError(_ADVICE)
+        raise AppendOnlyError(APPEND_ONLY)
 
     def bulk_create(
         self,
@@ -144,7 +140,7 @@ class AuditRecordQuerySet(models.QuerySet["AuditRecord"]):
     ) -> list[AuditRecord]:
         """Add records, as importers do; ``update_conflicts`` would change some and is refused."""
         if update_conflicts:
-            raise AppendOnlyError(_ADVICE)
+            raise AppendOnlyError(APPEND_ONLY)
         return super().bulk_create(objs, batch_size=batch_size, ignore_conflicts=ignore_conflicts)
 
     # As Django marks its own: a template cannot call them, a manager does not copy `delete`.
@@ -207,13 +203,13 @@ class AuditRecord(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Insert a new record; changing a stored one is refused."""
         if not self._state.adding:
-            raise AppendOnlyError(_ADVICE)
+            raise AppendOnlyError(APPEND_ONLY)
         kwargs["force_insert"] = True
         super().save(*args, **kwargs)
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: records are append-only."""
-        raise AppendOnlyError(_ADVICE)
+        raise AppendOnlyError(APPEND_ONLY)
 
     def _do_update(self, *args: Any, **kwargs: Any) -> list[Any]:
         # loaddata tries an UPDATE first, past save(). With no row updated it INSERTs, which
@@ -233,15 +229,15 @@ class AuditRecord(models.Model):
             object_type=self.object_type,
             object_id=self.object_id,
             object_repr=self.object_repr,
-            changes=self.changes,
+            changes=restore_floats(self.changes),
             actor=self.actor,
             on_behalf_of=Actor.from_dict(self.on_behalf_of) if self.on_behalf_of else None,
             reason=self.reason,
             cause=self.cause,
             duration_ms=self.duration_ms,
-            error=self.error,
-            context=self.context,
-            data=self.data,
+            error=restore_floats(self.error),
+            context=restore_floats(self.context),
+            data=restore_floats(self.data),
             database=self.database,
             transaction=self.transaction,
             rolled_back=self.rolled_back,
@@ -263,6 +259,12 @@ def _key_of(obj: models.Model) -> str:
             "For a deleted object use filter(object_type=..., object_id=...)."
         )
     return object_key(type(obj), obj.pk)
+
+
+@receiver(models.signals.pre_delete, sender=AuditRecord)
+def refuse_delete(**kwargs: Any) -> NoReturn:
+    """Refused: records are append-only, also where a collector deletes them."""
+    raise AppendOnlyError(APPEND_ONLY)
 
 
 def record_table_exists(alias: str) -> bool:

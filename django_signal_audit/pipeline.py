@@ -179,8 +179,10 @@ def freeze(act: Act) -> None:
 
 def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
     """Complete a custom event with its surroundings, redacted and safe."""
-    around = _surroundings()
-    secrets = set(act.secrets) | around.secrets
+    # All secrets first: each of them must leave every text.
+    secrets = set(act.secrets)
+    _safe(act.data, secrets)
+    around = _surroundings(secrets)
     data = _safe_mapping(act.data, secrets, "data")
     now = act.timestamp or datetime.now(tz=UTC)
     error = None
@@ -190,7 +192,7 @@ def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
     return AuditEvent(
         id=act.id or uuid7(now),
         timestamp=now,
-        event=safe_text(act.event, limit=NAME_LIMIT),
+        event=clean_text(act.event, secrets, limit=NAME_LIMIT),
         level=act.level,
         outcome=act.outcome,
         sender=clean_text(act.sender, secrets),
@@ -248,39 +250,59 @@ class _Around:
     said: context.Surroundings
     context: dict[str, Any]
     reason: str | None
-    secrets: set[str]
 
 
-def _surroundings() -> _Around:
+def _surroundings(secrets: set[str] | None = None) -> _Around:
+    """The surroundings of an event, safe and masked.
+
+    Args:
+        secrets: those of the event itself; receives those found here.
+    """
     said = context.surroundings()
-    secrets: set[str] = set()
+    secrets = set() if secrets is None else secrets
+    secrets |= said.secrets
     around = dict(said.context)
     if isinstance(around.get("query"), str):
         around["query"] = redactor().redact_query_string(around["query"])
     safe = _safe_mapping(around, secrets, "context")
     reason = None if said.reason is None else clean_text(said.reason, secrets)
-    return _Around(said, safe, reason, secrets)
+    return _Around(said, safe, reason)
 
 
 def _safe_mapping(values: Mapping[str, Any], secrets: set[str], name: str) -> dict[str, Any]:
-    """Named values, safe and masked; where they are too long together, each is cut alone."""
+    """Named values, safe, masked and without the secrets, to which it adds those found here.
+
+    Where they are too long together, each is cut alone.
+    """
     if not values:
         return {}
-    whole = _safe(dict(values), secrets)
+    # A secret may stand in a text before the name that says so.
+    _safe(dict(values), secrets)
+    scrub = redactor().scrubber(secrets)
+    whole = _safe(dict(values), secrets, scrub)
     if "$cut" not in whole:
         return whole  # type: ignore[no-any-return]
     if len(values) > _KEYS_KEPT:
         return {name: whole}
     parts: dict[str, Any] = {}
     for key, value in values.items():
-        part = _safe({key: value}, secrets)
-        parts.update(part if "$cut" not in part else {stable_key(key): _safe(value, secrets)})
+        part = _safe({key: value}, secrets, scrub)
+        if "$cut" in part:
+            part = {stable_key(scrub(key)): _safe(value, secrets, scrub)}
+        parts.update(part)
     return parts
 
 
-def _safe(value: Any, secrets: set[str]) -> Any:
+def _safe(value: Any, secrets: set[str], scrub: Callable[[str], str] | None = None) -> Any:
     limit, hide = conf.current().VALUE_LIMIT, redactor()
-    return make_safe(value, limit=limit, is_sensitive=hide.is_sensitive, secrets=secrets)
+    return make_safe(
+        value,
+        limit=limit,
+        is_sensitive=hide.is_sensitive,
+        secrets=secrets,
+        pairs=True,
+        scrub=scrub,
+    )
 
 
 def _submit(

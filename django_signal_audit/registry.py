@@ -7,7 +7,7 @@ migrations are other classes with the same label.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 OPERATIONS: Final = frozenset({"create", "update", "delete", "m2m"})
 
 OWN_APP: Final = "django_signal_audit"
+RECORD: Final = f"{OWN_APP}.auditrecord"
 
 # The bookkeeping of `migrate` itself: a wildcard does not mean it; its exact label does.
 _NOT_BY_WILDCARD: Final = frozenset({"migrations.migration"})
@@ -103,14 +104,10 @@ def register(model: type[Model] | str, **options: Unpack[PolicyOptions]) -> None
     checked = dict(options)
     where = model if isinstance(model, str) else model.__name__
     check_options(where, checked)
-    if isinstance(model, str):
-        label = _require_label(model)
-        _by_label[label] = checked
-        _unregistered.discard(label)
-    elif model._meta.abstract:
+    if not isinstance(model, str) and model._meta.abstract:
         _by_abstract_class[model] = checked
     else:
-        label = _label_of(model).lower()
+        label = _concrete_label(model)
         _by_label[label] = checked
         _unregistered.discard(label)
     _resolved.clear()
@@ -131,7 +128,7 @@ def unregister(model: type[Model] | str) -> None:
     if not isinstance(model, str) and model._meta.abstract:
         _by_abstract_class.pop(model, None)
     else:
-        label = _require_label(model) if isinstance(model, str) else _label_of(model).lower()
+        label = _concrete_label(model)
         _by_label.pop(label, None)
         _unregistered.add(label)
     _resolved.clear()
@@ -155,6 +152,11 @@ def policy_for(model: type[Model]) -> AuditPolicy | None:
     except KeyError:
         policy = _resolved[label] = _resolve(label, model, config)
         return policy
+
+
+def is_record(model: type[Model]) -> bool:
+    """Whether a model is the trail's own, whose rows nobody changes."""
+    return _label_of(model) == RECORD
 
 
 def registered_labels() -> frozenset[str]:
@@ -239,6 +241,22 @@ def _require_label(label: str) -> str:
     return label.lower()
 
 
+def _concrete_label(model: type[Model] | str) -> str:
+    """The lower-case label of a model, or of the concrete model behind a proxy."""
+    if not isinstance(model, str):
+        return _label_of(model).lower()
+    label = _require_label(model)
+    for found in _known_models():
+        if found._meta.label_lower.lower() == label:
+            return _label_of(found).lower()
+    return label  # its module is not loaded yet
+
+
+def _known_models() -> Iterator[type[Model]]:
+    for models in apps.all_models.values():
+        yield from models.values()
+
+
 def _label_of(model: type[Model]) -> str:
     concrete = model._meta.concrete_model
     return (concrete or model)._meta.label_lower
@@ -248,10 +266,12 @@ def _resolve(label: str, model: type[Model], config: conf.Config) -> AuditPolicy
     meta = (model._meta.concrete_model or model)._meta
     if meta.app_label == OWN_APP or meta.auto_created:
         return None
-    said, options = _from_settings(label, meta.app_label, config)
+    names = _names_of(label)
+    said, options = _from_settings(names, meta.app_label, config)
     if said is False:
         return None
-    coded = None if label.lower() in _unregistered else _from_code(label.lower(), model)
+    removed = any(name in _unregistered for name in names)
+    coded = None if removed else _from_code(names, model)
     if coded is None and said is None:
         return None
     merged = {**(coded or {}), **options}
@@ -260,9 +280,21 @@ def _resolve(label: str, model: type[Model], config: conf.Config) -> AuditPolicy
     return make_policy(label, merged)
 
 
-def _from_code(label: str, model: type[Model]) -> Mapping[str, Any] | None:
-    if label in _by_label:
-        return _by_label[label]
+def _names_of(label: str) -> list[str]:
+    """The lower-case labels that mean a model: its own, then those of its proxies."""
+    proxies = [
+        model._meta.label_lower
+        for model in _known_models()
+        if model._meta.proxy and _label_of(model) == label
+    ]
+    return [label.lower(), *sorted(proxy.lower() for proxy in proxies)]
+
+
+def _from_code(names: Sequence[str], model: type[Model]) -> Mapping[str, Any] | None:
+    for name in names:
+        if name in _by_label:
+            return _by_label[name]
+    label = names[0]
     # A historical class has other bases than the class it stands for.
     real = apps.all_models.get(model._meta.app_label, {}).get(label.partition(".")[2], model)
     for base in real.__mro__:
@@ -272,12 +304,12 @@ def _from_code(label: str, model: type[Model]) -> Mapping[str, Any] | None:
 
 
 def _from_settings(
-    label: str, app_label: str, config: conf.Config
+    names: Sequence[str], app_label: str, config: conf.Config
 ) -> tuple[bool | None, Mapping[str, Any]]:
-    """What MODELS says of a label: (True, options), (False, {}), or (None, {}) for nothing."""
+    """What MODELS says of a model: (True, options), (False, {}), or (None, {}) for nothing."""
     by_label = {key.lower(): value for key, value in config.MODELS.items()}
-    patterns = [label.lower()]
-    if label not in _NOT_BY_WILDCARD:
+    patterns = list(names)
+    if names[0] not in _NOT_BY_WILDCARD:
         patterns += [f"{app_label}.*".lower(), "*"]
     for pattern in patterns:
         if pattern in by_label:

@@ -5,25 +5,23 @@ An ``AuditSignal`` records first and dispatches after, so that no receiver can s
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.sync import sync_to_async
-from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model
 from django.dispatch import Signal
 
-from django_signal_audit import conf, context, internals, pipeline, registry, tasks
+from django_signal_audit import conf, internals, pipeline, registry
 from django_signal_audit.event import Outcome
 from django_signal_audit.exceptions import AuditConfigurationError
 from django_signal_audit.keys import default_repr, object_key, object_type
-from django_signal_audit.pipeline import Act, emit_act
-from django_signal_audit.redaction import redactor
+from django_signal_audit.masking import instance_secrets
+from django_signal_audit.pipeline import Act
+from django_signal_audit.recording import record_act
 from django_signal_audit.sinks.routing import LEVELS
-from django_signal_audit.values import make_safe, safe_text
+from django_signal_audit.values import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,11 +48,11 @@ def check_definition(where: str, event: Any, level: Any, **lists: Collection[str
     """
     if not isinstance(event, str) or not event:
         raise AuditConfigurationError(
-            f"{where}: its name must be a text such as 'shift.assigned', not {event!r}."
+            f"{where}: the event's name must be a text such as 'shift.assigned', not {event!r}."
         )
     if not isinstance(level, str) or level not in LEVELS:
         raise AuditConfigurationError(
-            f"{where}: {level!r} is no level. {conf.nearest(level, LEVELS)}"
+            f"{where}: level {level!r} is no level. {conf.nearest(level, LEVELS)}"
         )
     for name, value in lists.items():
         if isinstance(value, str):
@@ -146,27 +144,18 @@ class AuditSignal(Signal):
 
     async def asend(self, sender: Any, **named: Any) -> list[tuple[Callable[..., Any], Any]]:
         """Record the event, then call the receivers as ``Signal.asend`` does."""
-        await sync_to_async(self._emit)(sender, named)
+        await sync_to_async(self._record)(sender, named)
         return await super().asend(self._known(sender), **named)
 
     async def asend_robust(
         self, sender: Any, **named: Any
     ) -> list[tuple[Callable[..., Any], Any | Exception]]:
         """Record the event, then call the receivers as ``Signal.asend_robust`` does."""
-        await sync_to_async(self._emit)(sender, named)
+        await sync_to_async(self._record)(sender, named)
         return await super().asend_robust(self._known(sender), **named)
 
     def _record(self, sender: Any, named: dict[str, Any]) -> None:
-        if not _loop_is_running():
-            self._emit(sender, named)
-            return
-        act = self._act(sender, named)
-        if apps.ready:
-            pipeline.freeze(act)
-        tasks.start(sync_to_async(_emit_act)(act, _request_in(named)))
-
-    def _emit(self, sender: Any, named: dict[str, Any]) -> None:
-        _emit_act(self._act(sender, named), _request_in(named))
+        record_act(self._act(sender, named), _request_in(named))
 
     def _act(self, sender: Any, named: dict[str, Any]) -> Act:
         event = str(named.get("event") or self.event)
@@ -238,27 +227,8 @@ def describe_instance(act: Act, instance: Model) -> None:
         act.object_repr = default_repr(model, act.object_id or "None")
     elif limit:
         act.object_repr = safe_text(instance, limit=pipeline.TEXT_LIMIT)
-    act.secrets |= _secrets_of(instance)
-
-
-def _secrets_of(instance: Model) -> set[str]:
-    """Values of sensitive and masked fields, also inside of JSON, found without a query."""
-    hide = redactor()
-    policy = registry.policy_for(type(instance))
-    masked = frozenset() if policy is None else policy.mask_fields
-    values = {
-        field.attname: instance.__dict__[field.attname]
-        for field in instance._meta.concrete_fields
-        if field.attname in instance.__dict__
-    }
-    attnames = {field.attname for field in instance._meta.concrete_fields if field.name in masked}
-    secrets: set[str] = set()
-    make_safe(
-        values,
-        is_sensitive=lambda name: name in attnames or hide.is_sensitive(name),
-        secrets=secrets,
-    )
-    return secrets
+    policy = registry.policy_for(model)
+    act.secrets |= instance_secrets(instance, frozenset() if policy is None else policy.mask_fields)
 
 
 def describe_sender(sender: Any) -> str:
@@ -282,21 +252,3 @@ def _request_in(named: dict[str, Any]) -> Any:
     """The keyword ``request``, if it is one; anything else of that name is data."""
     request = named.get("request")
     return request if hasattr(request, "META") else None
-
-
-def _emit_act(act: Act, request: Any) -> None:
-    if request is None:
-        emit_act(act)
-        return
-    with context.request_scope(request):
-        emit_act(act)
-
-
-def _loop_is_running() -> bool:
-    """Whether a query here would block a loop, which Django refuses."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    # Notebooks and browser tests run sync code in a loop's thread, and say so.
-    return not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")

@@ -9,14 +9,17 @@ ends.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import os
+import sys
 import types
-from collections.abc import Generator
-from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, ContextVar, copy_context
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 logger = logging.getLogger("django_signal_audit")
 
@@ -37,27 +40,65 @@ _all: set[_Write] = set()
 _of_request: ContextVar[list[_Write] | None] = ContextVar("signal_audit_tasks", default=None)
 
 
-def start(write: Coroutine[Any, Any, Any]) -> None:
-    """Run a write as a task of the running loop.
+def loop_is_running() -> bool:
+    """Whether a query here would block a loop, which Django refuses."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    # Notebooks and browser tests run sync code in a loop's thread, and say so.
+    return not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
+
+
+def start(write: Callable[[], Any]) -> None:
+    """Run a write in its thread, followed by a task of the running loop.
 
     Its first step is taken here and now. That step chooses the thread and hands the work to
     it; a moment later, the loop may be about to end and the right thread be gone.
 
     Args:
-        write: a call of a ``sync_to_async`` function.
+        write: does the work; it sees the context variables of this moment.
     """
     context = copy_context()
-    try:
-        awaited = context.run(write.send, None)
-    except StopIteration:
+    begun = _begin(write, context)
+    if begun is None:
         return
     loop = asyncio.get_running_loop()
-    task = _Write(_follow(write, awaited), loop=loop, context=context)
+    task = _Write(_follow(*begun), loop=loop, context=context)
     _all.add(task)
-    task.add_done_callback(_finished)
+    task.add_done_callback(functools.partial(_finished, handled=sys.exception()))
     mine = _of_request.get()
     if mine is not None:
         mine.append(task)
+
+
+def _begin(
+    write: Callable[[], Any], context: Context
+) -> tuple[Coroutine[Any, Any, Any], Any] | None:
+    """Take the first step; ``None`` if it was the last."""
+    coroutine = sync_to_async(write)()
+    try:
+        try:
+            return coroutine, context.run(coroutine.send, None)
+        except RuntimeError:
+            # asgiref refuses before it hands anything over: the right thread is gone, because
+            # this task outlived the block it belongs to, or it is waiting for this very loop.
+            coroutine = sync_to_async(_with_own_connections(write), thread_sensitive=False)()
+            return coroutine, context.run(coroutine.send, None)
+    except StopIteration:
+        return None
+
+
+def _with_own_connections(write: Callable[[], Any]) -> Callable[[], Any]:
+    """A write for a thread that no request owns, so that nothing else closes its connections."""
+
+    def wrapper() -> None:
+        try:
+            write()
+        finally:
+            connections.close_all()
+
+    return wrapper
 
 
 async def _follow(write: Coroutine[Any, Any, Any], awaited: Any) -> None:
@@ -79,11 +120,41 @@ def _go_on(write: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any,
             return
 
 
-def _finished(task: asyncio.Task[Any]) -> None:
+def _finished(task: asyncio.Task[Any], *, handled: BaseException | None) -> None:
     _all.discard(task)
     error = task.exception()
     if error is not None:
-        logger.error("An audit event was lost.", exc_info=error)
+        log_failure("An audit event was lost.", error=error, handled=handled)
+
+
+def log_failure(
+    message: str, *args: Any, error: BaseException, handled: BaseException | None
+) -> None:
+    """Log that an event could not be recorded, and nothing of what the program was handling.
+
+    Python chains an exception to the one that is being handled when it is raised. That one is
+    the user's: its text was not redacted and may quote a secret.
+
+    Args:
+        message: for the log, with ``args``.
+        *args: of the message.
+        error: why the event could not be recorded; the caller swallows it.
+        handled: the user's exception.
+    """
+    _unchain(error, handled)
+    logger.error(message, *args, exc_info=error)
+
+
+def _unchain(error: BaseException, handled: BaseException | None) -> None:
+    links, seen = [error], set[int]()
+    while links:
+        link = links.pop()
+        seen.add(id(link))
+        if link.__context__ is handled:
+            link.__context__ = None
+        links += [
+            e for e in (link.__cause__, link.__context__) if e is not None and id(e) not in seen
+        ]
 
 
 class pending_writes:  # noqa: N801 - used like a function

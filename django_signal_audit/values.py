@@ -25,11 +25,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-import uuid
+import sys
 from collections import deque
-from collections.abc import Iterable, Mapping, MappingView
+from collections.abc import Iterable, Mapping, MappingView, Sequence
 from collections.abc import Set as AbstractSet
-from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +36,7 @@ import orjson
 from django.core.files import File
 from django.utils.functional import LazyObject, empty
 
+from django_signal_audit._known import collect_secrets
 from django_signal_audit._scalars import (
     BASES,
     CUT_HEAD,
@@ -46,6 +46,7 @@ from django_signal_audit._scalars import (
     cut,
     failed,
     integer_value,
+    restore_floats,
     restore_text,
     safe_text,
     short_key,
@@ -64,6 +65,7 @@ __all__ = [
     "MAX_ITEMS",
     "hidden_key",
     "make_safe",
+    "restore_floats",
     "restore_text",
     "safe_text",
     "stable_key",
@@ -75,7 +77,8 @@ MAX_ITEMS: Final = 1_000_000
 
 _REPR_LENGTH: Final = 1000
 _CHARACTERS_PER_ITEM: Final = 16
-_MAX_SECRETS: Final = 10_000
+_PAIR_LENGTH: Final = 2
+_SCRUBBED_BEYOND: Final = 1000
 _NAMED: Final = re.compile(r"([\w.\-]++)[\"']?\s*[=:]")
 
 
@@ -89,6 +92,8 @@ def make_safe(
     limit: int = DEFAULT_LIMIT,
     is_sensitive: Callable[[str], bool] | None = None,
     secrets: set[str] | None = None,
+    pairs: bool = False,
+    scrub: Callable[[str], str] | None = None,
 ) -> Any:
     """Turn any Python value into plain JSON types; never raises on account of the value.
 
@@ -98,6 +103,9 @@ def make_safe(
         is_sensitive: asked for every mapping key; if true, a value other than ``None`` is
             replaced by ``"[redacted]"``.
         secrets: receives, as text, the strings and numbers inside each replaced value.
+        pairs: whether ``("name", value)`` is masked like an entry of a mapping, as headers
+            come; a list of two is a pair only inside a sequence.
+        scrub: applied to every text, keys included, before it is cut.
 
     Returns:
         ``None``, a bool, int, float or str, or a new list or dict of them.
@@ -105,17 +113,18 @@ def make_safe(
     kind = type(value)
     if value is None or kind is bool:
         return value
-    if kind is str:
-        return text_value(value, limit)
     if kind is int:
         return integer_value(value)
-    handler = EXACT.get(kind)
-    if handler is not None:
-        try:
-            return handler(value, limit)
-        except Exception as error:  # noqa: BLE001 - foreign code, such as a tzinfo
-            return failed(value, error)
-    return _Walk(limit, is_sensitive, secrets).convert(value, 0)
+    if scrub is None:
+        if kind is str:
+            return text_value(value, limit)
+        handler = EXACT.get(kind)
+        if handler is not None:
+            try:
+                return handler(value, limit)
+            except Exception as error:  # noqa: BLE001 - foreign code, such as a tzinfo
+                return failed(value, error)
+    return _Walk(limit, is_sensitive, secrets, scrub, pairs=pairs).convert(value, 0)
 
 
 def stable_key(value: Any) -> str:
@@ -143,17 +152,22 @@ def hidden_key(key: str) -> str:
 class _Walk:
     """One conversion: where it is, what it has cost so far, and what it must mask."""
 
-    __slots__ = ("active", "is_sensitive", "limit", "secrets", "spent")
+    __slots__ = ("active", "is_sensitive", "limit", "pairs", "scrub", "secrets", "spent")
 
     def __init__(
         self,
         limit: int,
         is_sensitive: Callable[[str], bool] | None,
         secrets: set[str] | None,
+        scrub: Callable[[str], str] | None,
+        *,
+        pairs: bool,
     ) -> None:
         self.limit = limit
         self.is_sensitive = is_sensitive
         self.secrets = secrets
+        self.scrub = scrub
+        self.pairs = pairs
         self.active: set[int] = set()
         self.spent = 0
 
@@ -164,7 +178,7 @@ class _Walk:
         try:
             handler = EXACT.get(kind)
             if handler is not None:
-                return handler(value, self.limit)
+                return self.single(value, kind, handler)
             return self.other(value, kind, depth)
         except _TooLargeError:
             raise
@@ -180,10 +194,32 @@ class _Walk:
             return self.convert(_inner(value, kind), depth)
         for base, handler in BASES:
             if issubclass(kind, base):
-                return handler(value, self.limit)
+                return self.single(value, kind, handler)
         if hasattr(kind, "_meta") and hasattr(kind, "pk"):
             return self.reference(value)
         return self.described(value)
+
+    def single(self, value: Any, kind: type, handler: Callable[[Any, int], Any]) -> Any:
+        """What is no container; its text loses its secrets before it is cut."""
+        if self.scrub is None:
+            return handler(value, self.limit)
+        if issubclass(kind, str):
+            return self.text(str.__str__(value), self.scrub)
+        safe = handler(value, sys.maxsize)
+        if type(safe) is str:
+            return self.text(safe, self.scrub)
+        if type(safe) is dict:
+            return {
+                key: self.scrub(item) if type(item) is str else item for key, item in safe.items()
+            }
+        return safe
+
+    def text(self, value: str, scrub: Callable[[str], str]) -> Any:
+        if len(value) <= self.limit:
+            return text_value(scrub(value), self.limit)
+        # No more is scrubbed than is kept, and what a secret at its end may need.
+        head = scrub(safe_text(value, limit=CUT_HEAD + _SCRUBBED_BEYOND))[:CUT_HEAD]
+        return cut(value.encode("utf-8", "surrogatepass"), head)
 
     def builder(self, kind: type) -> Callable[[Any, int], Any] | None:
         if kind is dict or issubclass(kind, Mapping):
@@ -226,15 +262,36 @@ class _Walk:
                 safe = self.masked(item)
             else:
                 safe = self.convert(item, depth)
+            if self.scrub is not None:
+                name = self.scrub(name)
             result[_free_key(short_key(name), result)] = safe
         return result
 
     def sequence(self, value: Iterable[Any], depth: int) -> list[Any]:
+        if self.pairs and isinstance(value, tuple) and self.is_secret_pair(value):
+            return self.pair(value, depth)
         result = []
         for item in value:
             self.charge(item)
-            result.append(self.convert(item, depth))
+            if self.pairs and type(item) is list and self.is_secret_pair(item):
+                result.append(self.pair(item, depth))
+            else:
+                result.append(self.convert(item, depth))
         return result
+
+    def is_secret_pair(self, value: Sequence[Any]) -> bool:
+        """Whether this is a name and its value, and the name is sensitive."""
+        return (
+            len(value) == _PAIR_LENGTH
+            and issubclass(type(value[0]), (str, bytes))
+            and value[1] is not None
+            and self.is_sensitive is not None
+            and self.is_sensitive(self.key_text(value[0]))
+        )
+
+    def pair(self, value: Sequence[Any], depth: int) -> list[Any]:
+        # ASGI's headers have names of bytes, which would be recorded as a checksum.
+        return [self.convert(self.key_text(value[0]), depth), self.masked(value[1])]
 
     def unordered(self, value: Iterable[Any], depth: int) -> list[Any]:
         return sorted(self.sequence(value, depth), key=orjson.dumps)
@@ -261,7 +318,7 @@ class _Walk:
 
     def masked(self, value: Any) -> str:
         if self.secrets is not None:
-            _collect(value, self.secrets)
+            collect_secrets(value, self.secrets)
         return REDACTED
 
     def charge(self, item: Any) -> None:
@@ -277,6 +334,8 @@ class _Walk:
         self.charge(text)
         if self.is_sensitive is not None and any(map(self.is_sensitive, _NAMED.findall(text))):
             text = REDACTED
+        elif self.scrub is not None:
+            text = self.scrub(text)
         return {"$repr": text, "$type": type_name(value)}
 
 
@@ -299,31 +358,3 @@ def _free_key(name: str, taken: dict[str, Any]) -> str:
         number += 1
         free = f"{name}~{number}"
     return free
-
-
-def _collect(value: Any, secrets: set[str]) -> None:
-    """Add the strings and numbers inside a masked value, as text."""
-    waiting: list[Any] = [value]
-    seen: set[int] = set()
-    visited = 0
-    while waiting and visited < _MAX_SECRETS:
-        visited += 1
-        item = waiting.pop()
-        kind = type(item)
-        # Types are asked, not values: isinstance() would evaluate a lazy object.
-        if kind is bool or id(item) in seen:
-            continue
-        if issubclass(kind, Enum):
-            waiting.append(item._value_)
-        elif issubclass(kind, str):
-            secrets.update({str.__str__(item)} - {"", REDACTED})
-        elif issubclass(kind, bytes):
-            secrets.update({item.decode("utf-8", "backslashreplace")} - {""})
-        elif issubclass(kind, (int, float, Decimal, uuid.UUID)):
-            secrets.add(safe_text(item))
-        elif issubclass(kind, (list, tuple, deque, set, frozenset)):
-            seen.add(id(item))
-            waiting.extend(item)
-        elif issubclass(kind, dict):
-            seen.add(id(item))
-            waiting.extend(dict.values(item))

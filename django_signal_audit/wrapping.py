@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ class ConnectionState:
         write_locked: on SQLite, this transaction holds the write lock for certain.
         begun_by: the savepoint that began this transaction, whose release commits it.
         busy: a flush is running; nothing else may flush.
+        commits: how many transactions with events were committed on this connection.
         original: the methods of the connection that are wrapped.
     """
 
@@ -61,6 +63,7 @@ class ConnectionState:
     write_locked: bool = False
     begun_by: str | None = None
     busy: bool = False
+    commits: int = 0
     original: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
     def end(self) -> TransactionBuffer:
@@ -190,6 +193,7 @@ def _flush_or_abandon(connection: BaseDatabaseWrapper, state: ConnectionState) -
 
 
 def _deliver_ended(state: ConnectionState) -> None:
+    state.commits += 1
     ended = state.end()
     try:
         dispatch_after_commit(ended.batches())
@@ -287,13 +291,14 @@ def _write_survivors(
     state: ConnectionState,
     routes: list[tuple[Route, list[AuditEvent]]],
 ) -> None:
+    handled = sys.exception()
     for route, events in routes:
         try:
             internals.begin_for_raw_statements(connection)
             write_survivor(connection, route, events)
             state.original["commit"]()
         except Exception as exc:  # noqa: BLE001 - logged and counted; the first error is on its way
-            log_loss(route, events, exc)
+            log_loss(route, events, exc, handled)
             _roll_back_quietly(state)
         else:
             counters.count(route.alias, "written", len(events))
@@ -311,6 +316,7 @@ def _write_survivors_anew(
     like: BaseDatabaseWrapper, routes: list[tuple[Route, list[AuditEvent]]]
 ) -> None:
     """Write through a new connection, because the old one is dead or stuck in a block."""
+    handled = sys.exception()
     fresh = like.copy()
     try:
         for route, events in routes:
@@ -319,7 +325,7 @@ def _write_survivors_anew(
                 write_survivor(fresh, route, events)
                 fresh.commit()
             except Exception as exc:  # noqa: BLE001 - logged and counted; the first error is on its way
-                log_loss(route, events, exc)
+                log_loss(route, events, exc, handled)
                 fresh.close()
             else:
                 counters.count(route.alias, "written", len(events))

@@ -208,6 +208,20 @@ def test_e005_labels_of_models_and_apps_that_do_not_exist():
     ]
 
 
+def test_e005_a_table_that_django_makes_for_a_relation():
+    with audit(MODELS={"testapp.Book_tags": {}}):
+        found = check_models()
+
+    assert found == [
+        error(
+            "E005",
+            "SIGNAL_AUDIT['MODELS'] names 'testapp.Book_tags', the table Django makes for a "
+            "many-to-many field. Its changes are recorded as those of testapp.Book; name that "
+            "model.",
+        )
+    ]
+
+
 def test_e006_fields_that_do_not_exist():
     options = {"mask_fields": ["titel", "author_id", "chapters"], "m2m_fields": ["tag"]}
     with audit(MODELS={"testapp.Book": options, "testapp.Plain": {"m2m_fields": ["tags"]}}):

@@ -9,7 +9,9 @@ import structlog
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import SynchronousOnlyOperation
-from django.test import RequestFactory
+from django.http import HttpResponse
+from django.test import RequestFactory, override_settings
+from django.urls import path, register_converter, resolve
 from django.utils.functional import SimpleLazyObject
 
 from django_signal_audit import audit_context, event_signal, set_actor, suspend_audit
@@ -20,6 +22,8 @@ from django_signal_audit.exceptions import AuditConfigurationError
 from django_signal_audit.models import AuditRecord
 from django_signal_audit.testing import capture_events
 from tests.testapp.models import Author
+
+MIDDLEWARE = ["django_signal_audit.middleware.AuditMiddleware"]
 
 
 def label():
@@ -441,6 +445,71 @@ def test_secrets_leave_the_query_string():
 
     assert events[0].context["query"] == "page=2&token=[redacted]&next=[redacted]"
     assert "query" not in others[0].context
+
+
+def confirm(request, **kwargs):
+    event_signal.send("x", message=" ".join(map(str, kwargs.values())))
+    return HttpResponse()
+
+
+class Backwards:
+    regex = "[a-z]+"
+
+    def to_python(self, value):
+        return value[::-1]
+
+    def to_url(self, value):
+        return value[::-1]
+
+
+register_converter(Backwards, "backwards")
+
+urlpatterns = [
+    path("confirm/<token>/", confirm),
+    path("confirm/<uidb64>/<token>/", confirm, {"token_kind": "confirm"}),
+    path("by/<backwards:token>/", confirm),
+    path("pages/<slug>/", confirm),
+    path("<pin>/<token>/x", confirm),
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.urls(__name__)
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("/confirm/c4nary-5ecret/", "/confirm/[redacted]/"),
+        ("/confirm/c/", "/confirm/[redacted]/"),
+        ("/confirm/c4n%20%C3%A4ry/", "/confirm/[redacted]/"),
+        ("/confirm/MQ/c4nary-5ecret/", "/confirm/MQ/[redacted]/"),
+        ("/by/abc/", "[redacted]"),
+        ("/pages/c4nary-5ecret/", "/pages/c4nary-5ecret/"),
+        ("/123/c4nary-5ecret/x", "/[redacted]/[redacted]/x"),
+    ],
+)
+def test_secrets_leave_the_path_and_the_texts(client, url, shown):
+    with override_settings(MIDDLEWARE=MIDDLEWARE), capture_events() as events:
+        client.get(url)
+
+    assert events[0].context["path"] == shown
+    if "[redacted]" in shown:
+        assert "[redacted]" in events[0].message
+        assert "c4n" not in str(events[0].to_dict())
+
+
+@pytest.mark.django_db
+@pytest.mark.urls(__name__)
+def test_the_path_is_corrected_once_the_request_is_resolved():
+    request = RequestFactory().get("/confirm/c4nary-5ecret/")
+    with request_scope(request), capture_events() as events:
+        event_signal.send("x")
+        request.resolver_match = resolve(request.path)
+        event_signal.send("x", note="c4nary-5ecret")
+        Author.objects.create(name="a")
+
+    assert [event.context["path"] for event in events[1:]] == ["/confirm/[redacted]/"] * 2
+    assert events[1].data == {"note": "[redacted]"}
+    assert len({event.context["request_id"] for event in events}) == 1
 
 
 def test_nothing_is_left_after_a_test():

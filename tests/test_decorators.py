@@ -13,7 +13,7 @@ from django.test import RequestFactory, override_settings
 from django.utils.decorators import method_decorator
 from django.views import View
 
-from django_signal_audit import audit_event, audit_signals, event_signal
+from django_signal_audit import audit_event, audit_signals, event_signal, set_actor
 from django_signal_audit.event import Outcome
 from django_signal_audit.exceptions import AuditConfigurationError, AuditSinkError
 from django_signal_audit.models import AuditRecord
@@ -252,6 +252,56 @@ def test_a_closed_coroutine_is_recorded():
     assert event.error["type"] == "GeneratorExit"
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("note", [None, "raise"])
+def test_a_sync_function_called_in_a_loop_keeps_its_result_and_is_recorded(note):
+    async def main():
+        with set_actor("worker"):
+            return assign(5, note=note)
+
+    if note is None:
+        assert async_to_sync(main)() == "nobody on 5"
+    else:
+        with pytest.raises(LookupError, match="no shift 5"):
+            async_to_sync(main)()
+
+    record = AuditRecord.objects.get()
+    assert (record.event, record.actor_id) == ("shift.assign", "worker")
+    assert record.outcome == ("failure" if note else "success")
+    assert record.data == {"shift": 5, "employee": "nobody"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_sync_function_called_in_a_loop_keeps_its_result_when_the_trail_fails(
+    monkeypatch, caplog
+):
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    async def main():
+        return assign(5)
+
+    monkeypatch.setattr("django_signal_audit.sinks.DatabaseSink.write", fail)
+    assert async_to_sync(main)() == "nobody on 5"
+    assert "An audit event was lost." in caplog.text
+
+
+def test_a_coroutine_that_is_closed_when_its_loop_is_gone_is_recorded():
+    @audit_event("a.b")
+    async def function():
+        await asyncio.Event().wait()
+
+    async def main():
+        coroutine = function()
+        coroutine.send(None)
+        return coroutine
+
+    coroutine = async_to_sync(main)()
+    with capture_events() as events:
+        coroutine.close()
+    assert events[0].error["type"] == "GeneratorExit"
+
+
 # Causes and transactions
 
 
@@ -356,10 +406,44 @@ def test_when_the_trail_fails_the_calls_own_exception_is_the_one_raised(monkeypa
     monkeypatch.setattr("django_signal_audit.sinks.DatabaseSink.write", fail)
     with pytest.raises(LookupError, match="no shift"):
         assign(5, note="raise")
-    assert "could not be recorded" in caplog.text
+    assert "assign (LookupError) could not be recorded as event " in caplog.text
     assert "disk full" in caplog.text
     with pytest.raises(AuditSinkError, match="disk full"):
         assign(5)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("kind", ["sync", "async", "sync in a loop"])
+def test_when_the_trail_fails_the_log_does_not_quote_the_calls_own_exception(
+    monkeypatch, caplog, kind
+):
+    def fail(*args, **kwargs):
+        try:
+            {}["the driver's"]
+        except KeyError as exc:
+            raise OSError("disk full") from exc
+
+    monkeypatch.setattr("django_signal_audit.sinks.DatabaseSink.write", fail)
+
+    @audit_event("log.in")
+    def log_in():
+        raise ValueError("bad password 'CANARY'")
+
+    @audit_event("log.in")
+    async def alog_in():
+        raise ValueError("bad password 'CANARY'")
+
+    async def in_a_loop():
+        log_in()
+
+    call = {"sync": log_in, "async": async_to_sync(alog_in)}.get(kind, async_to_sync(in_a_loop))
+    with pytest.raises(ValueError, match="CANARY") as caught:
+        call()
+
+    assert caught.value.__context__ is None
+    assert "disk full" in caplog.text
+    assert "the driver's" in caplog.text
+    assert "CANARY" not in caplog.text
 
 
 def test_level_and_sinks():
@@ -388,8 +472,8 @@ async def async_generator():
     ("arguments", "function", "message"),
     [
         ({"event": assign}, None, "needs the event's name: @audit_event"),
-        ({"event": ""}, None, "its name must be a text"),
-        ({"event": 5}, None, "its name must be a text"),
+        ({"event": ""}, None, "the event.s name must be a text"),
+        ({"event": 5}, None, "the event.s name must be a text"),
         ({"event": "a", "level": "warn"}, None, r"Did you mean 'warning'\?"),
         ({"event": "a", "sinks": "default"}, None, r"sinks must be a list of names"),
         ({"event": "a", "arguments": "x"}, None, r"arguments must be a list of names"),

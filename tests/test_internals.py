@@ -15,6 +15,7 @@ from django.db.models.deletion import Collector
 from django.db.models.fields import related_descriptors
 from django.db.models.sql import Query
 from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
+from django.dispatch import Signal
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
@@ -369,3 +370,39 @@ def test_our_wrappers_are_in_place_once():
         below = getattr(function, "signal_audit_original", None)
         assert below is not None, f"{function.__qualname__} is not wrapped"
         assert not hasattr(below, "signal_audit_original"), "wrapped twice"
+
+
+@pytest.mark.parametrize("use_caching", [False, True])
+def test_a_signal_has_the_list_lock_and_cache_that_connect_first_uses(use_caching):
+    signal = Signal(use_caching=use_caching)
+
+    def receiver(**kwargs):
+        pass
+
+    signal.connect(receiver, sender=Author, weak=False, dispatch_uid="uid")
+    assert isinstance(signal.receivers, list)
+    (entry,) = signal.receivers
+    assert entry[0][0] == "uid"
+    assert entry[1] is receiver, "a strong receiver is the second part of its entry"
+    with signal.lock:
+        assert hasattr(signal.sender_receivers_cache, "clear")
+    assert signal.send(Author) == [(receiver, None)]
+    assert signal.receivers == [entry]
+
+
+@pytest.mark.parametrize("use_caching", [False, True])
+def test_what_is_connected_first_is_called_first_and_once(use_caching):
+    signal = Signal(use_caching=use_caching)
+    called = []
+    receivers = [lambda *, n=n, **kwargs: called.append(n) for n in range(4)]
+    for receiver in receivers[:2]:
+        signal.connect(receiver)
+    signal.send(Author)
+    internals.connect_first(signal, receivers[2], None, "uid")
+    internals.connect_first(signal, receivers[3], None, "uid")
+    called.clear()
+    signal.send(Author)
+
+    assert called == [2, 0, 1]
+    assert signal.disconnect(dispatch_uid="uid")
+    assert len(signal.send(Author)) == 2

@@ -5,20 +5,25 @@ import json
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AnonymousUser, User
 from django.core import serializers
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
+from django.db.models.deletion import Collector
+from django.db.models.query import QuerySet
 from django.test import override_settings
 
 from django_signal_audit import event_signal, set_actor
 from django_signal_audit.event import Actor
 from django_signal_audit.exceptions import AppendOnlyError
+from django_signal_audit.formats import available_formats, get_formatter
 from django_signal_audit.ids import uuid7
 from django_signal_audit.models import AuditRecord
 from django_signal_audit.sinks import routing
+from django_signal_audit.values import make_safe
 from tests.factories import make_event
 from tests.testapp.models import (
     Author,
@@ -319,6 +324,37 @@ def test_a_record_gives_its_event_back():
     assert AuditRecord.objects.get().to_event() == event
 
 
+@pytest.mark.parametrize(
+    ("stored", "given"),
+    [
+        (int(1e300), 1e300),
+        (-(10**20), -1e20),
+        (2**64 - 1, 2**64 - 1),
+        (10**400, {"$int": "1" + "0" * 400}),
+    ],
+)
+def test_a_number_that_a_database_lengthened_can_be_written_by_every_format(stored, given):
+    changed = record(
+        data={"n": [stored]}, context={"n": stored}, changes={"n": [None, {"x": stored}]}
+    )
+    event = changed.to_event()
+
+    assert event.data == {"n": [given]}
+    assert event.context == {"n": given}
+    assert event.changes == {"n": [None, {"x": given}]}
+    assert type(event.context["n"]) is type(given)
+    for name in available_formats():
+        assert get_formatter(name)(event)
+
+
+@pytest.mark.parametrize("number", [1e20, 1e300, 1e15, 10**20])
+def test_a_large_number_comes_back_from_the_database_as_it_was_recorded(number):
+    event = make_event(data=make_safe({"n": number}))
+    routing.all_routes()[0].sink.write(connection, [event])
+
+    assert orjson.dumps(AuditRecord.objects.get().to_event().data) == orjson.dumps(event.data)
+
+
 def test_it_is_shown_by_its_event_and_object():
     assert str(record()) == "a.b"
     assert str(record(object_type="shop.order", object_id="5")) == "a.b shop.order 5"
@@ -347,3 +383,16 @@ def test_passwords_of_users_are_masked_everywhere():
     text = json.dumps([r.to_event().to_dict() for r in found])
     for secret in (first, user.password, "plain-hash-3", "secret", "md5$"):
         assert secret not in text
+
+
+@pytest.mark.django_db
+def test_a_collector_and_a_plain_queryset_are_refused_too():
+    Author.objects.create(name="a")
+    record = AuditRecord.objects.get()
+    collector = Collector(using="default")
+    collector.collect([record])
+    everything = QuerySet(AuditRecord)
+    for change in (collector.delete, everything.delete, lambda: everything.update(message="x")):
+        with pytest.raises(AppendOnlyError), transaction.atomic():
+            change()
+    assert AuditRecord.objects.get() == record

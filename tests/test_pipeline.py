@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
+from pathlib import PurePath
+from types import SimpleNamespace
 
 import pytest
 import time_machine
 from django.apps import apps
 from django.db import IntegrityError, transaction
 from django.test import override_settings
+from django.utils.translation import gettext_lazy
 
-from django_signal_audit import audit_context, event_signal, pipeline
+from django_signal_audit import audit_context, audit_event, event_signal, pipeline
 from django_signal_audit.ids import lowest_uuid7
 from django_signal_audit.pipeline import Act, clean_text, emit_act
 from django_signal_audit.sinks import routing
@@ -199,3 +202,106 @@ def test_a_unique_secret_quoted_by_the_database_is_masked():
             event_signal.send("x", message=error, email="zoe@example.org", api_token="tok-123456")
 
     assert "tok-123456" not in str(events[0].to_dict())
+
+
+CANARY = "C4nary-5ecret"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"url": f"https://u:{CANARY}@h/?token={CANARY}"},
+        {"error": ValueError(f"password={CANARY}")},
+        {"body": f'{{"password":"{CANARY}"}}'},
+        {"headers": [("Authorization", f"Basic {CANARY}")]},
+        {"headers": [["Authorization", f"Basic {CANARY}"]]},
+        {"headers": [(b"authorization", CANARY)]},
+        {"header": ("X-Api-Key", CANARY)},
+        {"items": {"api_key": CANARY}.items()},
+        {"headers": [("Authorization", CANARY)], "note": f"sent {CANARY}"},
+        {"note": f"sent {CANARY}", "password": CANARY},
+        {"note": [{"deep": (f"sent {CANARY}",)}], "password": CANARY},
+        {"by_key": {f"sent {CANARY}": 1}, "password": CANARY},
+        {"long": f"sent {CANARY} " + "x" * 20_000, "password": CANARY},
+        {"long": "x" * 195 + CANARY + "x" * 20_000, "password": CANARY},
+        {"many": [f"sent {CANARY}"] * 20_000, "password": CANARY},
+        {"path": PurePath(f"/reset/{CANARY}"), "password": CANARY},
+        {"lazy": gettext_lazy(f"sent {CANARY}"), "password": CANARY},
+        {"shown": SimpleNamespace(note=f"sent {CANARY}"), "password": CANARY},
+        {"nul": f"\x00 sent {CANARY}", "password": CANARY},
+    ],
+    ids=",".join,
+)
+def test_no_text_inside_of_data_or_context_shows_a_secret(data):
+    with capture_events() as events:
+        event_signal.send("x", **data)
+        with audit_context(**data):
+            event_signal.send("x", message=CANARY if "password" in data else "")
+            Author.objects.create(name="a")
+
+    assert len(events) == 3
+    assert all("4nary" not in str(event.to_dict()) for event in events)
+
+
+@pytest.mark.django_db
+def test_what_is_no_secret_stays_in_data_as_it_was():
+    data = {
+        "changed": ["password", "email"],
+        "rows": [["a", "b"], ["c", "d"]],
+        "tuple": ["a", "b"],
+        "when": "12:30:00",
+        "agent": "Mozilla/5.0 (X11; rv:128.0)",
+        "count": 5,
+    }
+    with capture_events() as events:
+        event_signal.send("x", **data | {"tuple": ("a", "b")})
+
+    assert events[0].data == data
+
+
+@pytest.mark.django_db
+def test_a_secret_of_the_data_or_the_instance_leaves_the_context():
+    account = Account(pk=1, email="a@b.c", api_token=CANARY)
+    with audit_context(note=f"reset to {CANARY}"), capture_events() as events:
+        event_signal.send("x", password=CANARY)
+        event_signal.send("x", instance=account)
+
+    assert [event.context for event in events] == [{"note": "reset to [redacted]"}] * 2
+
+
+@pytest.mark.django_db
+def test_the_name_of_an_event_shows_no_secret():
+    with capture_events() as events:
+        event_signal.send("x", event=f"token={CANARY}")
+        event_signal.send("x", event=f"reset.{CANARY}", password=CANARY)
+        event_signal.send("x", event="password.changed")
+
+    assert [event.event for event in events] == [
+        "token=[redacted]",
+        "reset.[redacted]",
+        "password.changed",
+    ]
+
+
+@pytest.mark.django_db
+@override_settings(SIGNAL_AUDIT={"SENSITIVE_NAMES": ["stock"]})
+def test_a_value_that_a_sensitive_field_refuses_is_masked_in_the_error():
+    @audit_event("book.make")
+    def make():
+        Book.objects.create(title="t", stock=CANARY)
+
+    with capture_events() as events, pytest.raises(ValueError, match=CANARY):
+        make()
+
+    assert events[0].error["message"] == "Field 'stock' expected a number but got [redacted]."
+
+
+@pytest.mark.django_db
+def test_a_text_column_is_recorded_as_it_is_stored():
+    text = "token=abc"
+    with capture_events() as events:
+        Book.objects.create(title=text, meta={"note": text, "pair": ["token", "abc"]})
+
+    assert events[0].changes["title"] == [None, text]
+    assert events[0].changes["meta"] == [None, {"note": text, "pair": ["token", "abc"]}]

@@ -216,6 +216,11 @@ def test_long_secret_never_survives(secret, before, after):
 
 
 @given(st.text(), st.lists(st.text()))
+def test_a_prepared_scrubber_gives_the_same(text, secrets):
+    assert redactor.scrubber(secrets)(text) == redactor.scrub_text(text, secrets)
+
+
+@given(st.text(), st.lists(st.text()))
 def test_any_text_is_accepted(text, secrets):
     redactor.scrub_text(text, secrets)
 
@@ -274,6 +279,79 @@ def test_plain_column_keeps_its_value_in_a_database_error():
     assert Redactor(plain_names=["token_count"]).scrub_text(text) == text
 
 
+# What Django and MySQL say about a value they refuse
+
+
+@pytest.mark.parametrize(
+    ("text", "scrubbed"),
+    [
+        (
+            "Field 'pin_code' expected a number but got 'C'.",
+            "Field 'pin_code' expected a number but got [redacted].",
+        ),
+        (
+            "Field 'pin_code' expected a number but got 'it\\'s C'.",
+            "Field 'pin_code' expected a number but got [redacted].",
+        ),
+        (
+            "Field 'pin_code' expected a number but got ['C]', 'C'].",
+            "Field 'pin_code' expected a number but got [redacted].",
+        ),
+        (
+            "Field 'pin_code' expected a number but got <Pin: C. D>.",
+            "Field 'pin_code' expected a number but got [redacted].",
+        ),
+        (
+            "ValueError(\"Field 'pin_code' expected a number but got 'C'.\")",
+            "ValueError(\"Field 'pin_code' expected a number but got [redacted].\")",
+        ),
+        (
+            'Cannot assign "\'C\'": "X.token" must be a "Y" instance.',
+            'Cannot assign "[redacted]": "X.token" must be a "Y" instance.',
+        ),
+        (
+            'Cannot query "C": Must be "Session" instance.',
+            'Cannot query "[redacted]": Must be "Session" instance.',
+        ),
+        (
+            "user instance with token 'C' does not exist.",
+            "user instance with token [redacted] does not exist.",
+        ),
+        (
+            "user instance with token 'C' is not a valid choice.",
+            "user instance with token [redacted] is not a valid choice.",
+        ),
+        (
+            "Incorrect integer value: 'C' for column `db`.`t`.`pin_code` at row 1",
+            "Incorrect integer value: '[redacted]' for column `db`.`t`.`pin_code` at row 1",
+        ),
+        ("{'pin_code': ['“C” value must be an integer.']}", "{'pin_code': [redacted]}"),
+        (
+            "{'pin': ['“C]C” value must be an integer.', \"it's C\"], 'n': ['“5”']}",
+            "{'pin': [redacted], 'n': ['“5”']}",
+        ),
+    ],
+)
+def test_refused_value_of_a_sensitive_field_is_replaced(text, scrubbed):
+    assert redactor.scrub_text(text) == scrubbed
+    assert redactor.scrub_text(scrubbed) == scrubbed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Field 'age' expected a number but got 'age'.",
+        'Cannot assign "\'C\'": "Token.owner" must be a "Y" instance.',
+        'Cannot query "C": Must be "Book" instance.',
+        "user instance with id 5 does not exist.",
+        "Incorrect integer value: 'C' for column 'age' at row 1",
+        "{'age': ['“C” value must be an integer.']}",
+    ],
+)
+def test_refused_value_of_another_field_stays(text):
+    assert redactor.scrub_text(text) == text
+
+
 # Pairs and addresses
 
 
@@ -322,7 +400,11 @@ def test_plain_name_keeps_its_value_in_a_text():
 
 
 @pytest.mark.parametrize(
-    "piece", ["a", "(", "()", "=", ":", "a:", "://", "://a:", "'", "\\", ")=(", "token=", "@", " "]
+    "piece",
+    [
+        *["a", "(", "()", "=", ":", "a:", "://", "://a:", "'", "\\", ")=(", "token=", "@", " "],
+        *["Field 'pin' expected a but got ", 'Cannot assign "', " instance with a ", "pin: (' "],
+    ],
 )
 def test_hostile_text_is_scrubbed_in_reasonable_time(piece):
     started = time.perf_counter()

@@ -361,3 +361,29 @@ def test_policies_answer_which_fields_they_record():
     assert policy.records_m2m("readers") and not policy.records_m2m("tags")
 
     assert not registry.make_policy("x.y", {"on": ["create"]}).records_m2m("tags")
+
+
+# Proxies by label
+
+
+def test_a_proxys_label_in_the_settings_means_its_concrete_model():
+    with from_settings({"testapp.BookProxy": {"mask_fields": ["title"]}}):
+        assert policy_for(Book).mask_fields == {"title"}
+        assert policy_for(BookProxy).mask_fields == {"title"}
+
+
+def test_a_proxys_label_excludes_its_concrete_model():
+    with from_settings({"testapp.BookProxy": False}):
+        assert policy_for(Book) is None
+
+
+def test_a_models_own_label_beats_that_of_its_proxy():
+    with from_settings({"testapp.BookProxy": False, "testapp.Book": {"on": ["create"]}}):
+        assert policy_for(Book).on == {"create"}
+
+
+def test_a_proxys_label_registers_its_concrete_model():
+    unregister("testapp.BookProxy")
+    assert policy_for(Book) is None
+    register("testapp.BookProxy", mask_fields=["title"])
+    assert policy_for(Book).mask_fields == {"title"}

@@ -204,8 +204,8 @@ def test_level_and_name_come_from_the_definition_or_the_sending():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"event": ""}, "its name must be a text"),
-        ({"event": None}, "its name must be a text"),
+        ({"event": ""}, "the event.s name must be a text"),
+        ({"event": None}, "the event.s name must be a text"),
         ({"event": "a", "level": "warn"}, r"'warn' is no level. Did you mean 'warning'\?"),
         ({"event": "a", "level": ["info"]}, "is no level"),
         ({"event": "a", "sinks": "default"}, r"sinks must be a list of names, such as \['default'"),
@@ -625,7 +625,7 @@ def test_send_under_a_loop_never_raises_and_a_failed_write_is_logged(monkeypatch
     def fail(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr("django_signal_audit.signals.emit_act", fail)
+    monkeypatch.setattr("django_signal_audit.pipeline.emit_act", fail)
     with caplog.at_level(logging.ERROR):
         async_to_sync(send_and_forget)("a")
 

@@ -11,7 +11,14 @@ import tracemalloc
 from contextlib import contextmanager
 
 import pytest
-from django.db import DatabaseError, IntegrityError, connection, connections, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.models import Count, Exists, Max, OuterRef
 from django.http import HttpResponse
 from django.test import TestCase, override_settings
@@ -1198,3 +1205,109 @@ class TestAfterATestCase(TestCase):
     def tearDownClass(cls):
         super().tearDownClass()
         assert not wrapping.state_of(connection).buffer
+
+
+# What the caller is told
+
+
+@pytest.fixture
+def faulty():
+    with sinks(default={"BACKEND": FaultySink}):
+        yield
+    FaultySink.error = None
+
+
+class Interrupted(Sink):
+    """Interrupted while it follows a COMMIT."""
+
+    def emit(self, events):
+        raise KeyboardInterrupt
+
+
+def test_a_save_interrupted_after_its_commit_is_not_taken_back():
+    with sinks(default=DATABASE, after={"BACKEND": f"{__name__}.Interrupted"}):
+        author = Author(name="a")
+        with pytest.raises(KeyboardInterrupt):
+            author.save()
+
+    assert author.pk is not None
+    assert Author.objects.get().pk == author.pk
+
+
+def test_a_save_that_was_rolled_back_leaves_no_key_on_the_instance():
+    author = Author(name="a")
+    with sinks(default=DATABASE), without_records("default"), pytest.raises(AuditSinkError):
+        author.save()
+
+    assert author.pk is None
+
+
+@pytest.mark.parametrize("error", [OperationalError("deadlock"), OperationalError()])
+def test_what_the_database_gave_up_can_be_tried_again(error, faulty):
+    FaultySink.error = error
+    with pytest.raises(OperationalError) as caught, transaction.atomic():
+        Author.objects.create(name="a")
+
+    assert isinstance(caught.value, AuditSinkError)
+    assert "migrate" not in str(caught.value)
+
+
+def test_other_errors_are_not_to_be_tried_again(faulty):
+    FaultySink.error = IntegrityError("no")
+    with pytest.raises(AuditSinkError) as caught, transaction.atomic():
+        Author.objects.create(name="a")
+
+    assert not isinstance(caught.value, OperationalError)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
+def test_a_serialization_failure_is_what_it_would_have_been():
+    one, two = Author.objects.create(name="one"), Author.objects.create(name="two")
+    both_have_read, both_have_written = threading.Barrier(2), threading.Barrier(2)
+    told = []
+
+    def skew(author):
+        try:
+            with transaction.atomic():
+                with connection.cursor() as cursor:
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+                list(Author.objects.values("name"))
+                both_have_read.wait(20)
+                author.name = "changed"
+                author.save()
+                both_have_written.wait(20)
+            told.append(None)
+        except OperationalError as exc:
+            told.append(exc.__cause__.sqlstate)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=skew, args=(author,)) for author in (one, two)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert sorted(told, key=str) == ["40001", None]
+
+
+def test_an_event_without_a_transaction_was_not_rolled_back(faulty):
+    FaultySink.error = ValueError("no")
+    with pytest.raises(AuditSinkError) as caught:
+        event_signal.send(sender="x", message="m")
+
+    assert "rolled back" not in str(caught.value)
+
+
+def test_a_loss_is_logged_without_what_the_program_was_handling(caplog):
+    after = {"BACKEND": f"{__name__}.BrokenSink"}
+    with (
+        sinks(default=DATABASE, after=after),
+        pytest.raises(ValueError, match="canary"),
+        transaction.atomic(),
+    ):
+        event_signal.send(sender="x", message="m")
+        raise ValueError("bad password 'canary'")
+
+    assert "lost 1 event" in caplog.text
+    assert "canary" not in caplog.text

@@ -10,8 +10,9 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from django_signal_audit import conf, internals
-from django_signal_audit.capture.plans import UNKNOWN, FieldPlan, plan_for
+from django_signal_audit.capture.plans import UNKNOWN, FieldPlan
 from django_signal_audit.keys import default_repr, object_key
+from django_signal_audit.masking import instance_secrets
 from django_signal_audit.pipeline import Change, clean_text
 from django_signal_audit.registry import policy_for
 
@@ -96,43 +97,74 @@ def rows_of(
     Returns:
         Pairs of keys and images by key.
     """
-    found = _lockable(queryset, using)
+    found = _one_table(queryset, using)
+    tests_again = not _can_lock(found)
+    if tests_again:
+        rows = locked(all_rows(queryset.model, using).filter(pk__in=found.values("pk")))
+    else:
+        rows = locked(found)
     names = [plan.attname for plan in fields]
-    first = list(found.values_list("pk", *names)[: CHUNK + 1])
+    first = list(rows.values_list("pk", *names)[: CHUNK + 1])
     if len(first) <= CHUNK:
-        if first:
-            yield [row[0] for row in first], _images(fields, first)
+        keys = [row[0] for row in first]
+        images = _images(fields, first)
+        left = _still_meant(found, keys, using) if tests_again else keys
+        if left:
+            yield left, {key: images[key] for key in left}
         return
     del first
-    keys = list(found.values_list("pk", flat=True))
+    keys = list(rows.values_list("pk", flat=True))
     for start in range(0, len(keys), CHUNK):
         chunk = keys[start : start + CHUNK]
-        yield chunk, dict(read_rows(queryset.model, chunk, fields, using, lock=False))
+        left = _still_meant(found, chunk, using) if tests_again else chunk
+        yield left, dict(read_rows(queryset.model, left, fields, using, lock=False))
 
 
-def _lockable(queryset: QuerySet[Any], using: str) -> QuerySet[Any]:
-    """The rows of a queryset in a form every backend can lock.
+def _one_table(queryset: QuerySet[Any], using: str) -> QuerySet[Any]:
+    """The rows of a queryset in no order; where they are of one table, as plainly as possible."""
+    found = queryset.using(using).order_by()
+    query = found.query
+    query.select_for_update = False
+    if len(query.alias_map) <= 1 and not _aggregates(query):
+        # An UPDATE or DELETE of one table does not group rows, nor make them distinct.
+        query.group_by = None
+        query.distinct, query.distinct_fields = False, ()
+    return found
+
+
+def _can_lock(queryset: QuerySet[Any]) -> bool:
+    """Whether every backend can lock these rows where it finds them.
 
     PostgreSQL locks no grouped or distinct rows, nor the nullable side of a join.
     """
-    found = queryset.using(using).order_by()
-    query = found.query
-    plain = len(query.alias_map) <= 1 and not (
-        query.annotations
+    query = queryset.query
+    return len(query.alias_map) <= 1 and not (
+        _aggregates(query)
         or query.distinct
         or query.group_by
         or query.extra
         or query.extra_tables
         or query.combinator
     )
-    if plain:
-        return locked(found)
-    query.select_for_update = False
-    if len(query.alias_map) <= 1:
-        # An UPDATE or DELETE of one table does not group rows, nor make them distinct.
-        query.group_by = None
-        query.distinct, query.distinct_fields = False, ()
-    return locked(all_rows(queryset.model, using).filter(pk__in=found.values("pk")))
+
+
+def _aggregates(query: Any) -> bool:
+    return any(
+        expression.contains_aggregate or expression.contains_over_clause
+        for expression in query.annotations.values()
+    )
+
+
+def _still_meant(queryset: QuerySet[Any], keys: list[Any], using: str) -> list[Any]:
+    """The locked rows that still are what was asked for.
+
+    A database that waits for a lock tests the row's own condition again, but not one
+    that stands in a subquery: another transaction may have changed the row meanwhile, and a
+    guard such as ``free__gte=10`` must see that.
+    """
+    if not connections[using].features.has_select_for_update:
+        return keys
+    return list(dict.fromkeys(queryset.filter(pk__in=keys).values_list("pk", flat=True)))
 
 
 def _images(fields: Sequence[FieldPlan], rows: Sequence[tuple[Any, ...]]) -> dict[Any, Image]:
@@ -260,18 +292,10 @@ def instance_repr(plan: ModelPlan, instance: Model, key: str) -> str:
         return ""
     if instance.get_deferred_fields():
         return default_repr(plan.model, key)
-    return clean_text(instance, _secrets(instance, plan), limit=limit)
+    return clean_text(instance, instance_secrets(instance, plan.mask_fields), limit=limit)
 
 
 def secrets_of(instance: Model) -> set[str]:
     """The values of an audited instance that must not reappear in texts about it."""
     policy = policy_for(type(instance))
-    concrete = instance._meta.concrete_model
-    if policy is None or concrete is None:
-        return set()
-    return _secrets(instance, plan_for(concrete, policy))
-
-
-def _secrets(instance: Model, plan: ModelPlan) -> set[str]:
-    attributes = instance.__dict__
-    return {str(attributes[name]) for name in plan.secret_attnames if attributes.get(name)}
+    return set() if policy is None else instance_secrets(instance, policy.mask_fields)

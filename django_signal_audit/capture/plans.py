@@ -11,12 +11,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import models
 from django.db.models.fields.files import FieldFile
 
 from django_signal_audit import conf
 from django_signal_audit.event import REDACTED
+from django_signal_audit.masking import is_masked, value_field
 from django_signal_audit.redaction import Redactor, redactor
 from django_signal_audit.values import make_safe
 
@@ -68,6 +68,9 @@ _DECIMAL_DIGITS: Final = 15
 
 # Up to here every integer is a float.
 _FLOAT_INTEGERS: Final = 2**53
+
+# From about here Python writes a float without its ".0", by an exponent.
+_FLOAT_DIGITS: Final = 1e15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +135,7 @@ class ModelPlan:
 
     model: type[models.Model]
     fields: tuple[FieldPlan, ...]
-    secret_attnames: tuple[str, ...]
+    mask_fields: frozenset[str]
 
     def select(self, names: Collection[str]) -> tuple[FieldPlan, ...]:
         """The recorded columns among field names or attnames."""
@@ -146,38 +149,20 @@ def plan_for(model: type[models.Model], policy: AuditPolicy) -> ModelPlan:
 
 @lru_cache(maxsize=2048)
 def _plan(model: type[models.Model], policy: AuditPolicy, hide: Redactor) -> ModelPlan:
-    is_user = issubclass(model, AbstractBaseUser)
-    plans = []
-    secrets = []
-    for field in model._meta.concrete_fields:
-        if field.column is None:
-            continue  # a composite primary key has no column; its parts have
-        masked = (
-            field.name in policy.mask_fields
-            or hide.is_sensitive(field.name)
-            or hide.is_sensitive(_value_field(field).name)
-            or (is_user and field.name == "password")
+    plans = [
+        FieldPlan(
+            field=field,
+            name=field.name,
+            attname=field.attname,
+            masked=is_masked(model, field, policy.mask_fields, hide),
+            value_field=value_field(field),
+            generated=bool(field.generated),
         )
-        if masked:
-            secrets.append(field.attname)
-        if policy.records_field(field.name):
-            plans.append(
-                FieldPlan(
-                    field=field,
-                    name=field.name,
-                    attname=field.attname,
-                    masked=masked,
-                    value_field=_value_field(field),
-                    generated=bool(field.generated),
-                )
-            )
-    return ModelPlan(model=model, fields=tuple(plans), secret_attnames=tuple(secrets))
-
-
-def _value_field(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
-    while isinstance(field, models.ForeignKey):
-        field = field.target_field
-    return field
+        for field in model._meta.concrete_fields
+        # A composite primary key has no column; its parts have.
+        if field.column is not None and policy.records_field(field.name)
+    ]
+    return ModelPlan(model=model, fields=tuple(plans), mask_fields=policy.mask_fields)
 
 
 def _stored_datetime(field: models.Field[Any, Any], value: Any) -> Any:
@@ -209,10 +194,28 @@ def _stored_decimal(field: Any, value: Any) -> Any:
     return value.quantize(Decimal(1).scaleb(-field.decimal_places))
 
 
+class _DigitsError(Exception):
+    """A float in JSON that PostgreSQL gives back as an integer."""
+
+
+def _float_of_json(text: str) -> float:
+    value = float(text)
+    # jsonb writes 1e+20 out as 100000000000000000000.
+    if abs(value) >= _FLOAT_DIGITS and value.is_integer():
+        raise _DigitsError
+    return value
+
+
+_PARSER: Final = json.JSONDecoder(parse_float=_float_of_json)
+
+
 def _stored_json(field: Any, value: Any) -> Any:
     if field.decoder is not None:
         return UNKNOWN
-    return json.loads(json.dumps(value, cls=field.encoder))
+    try:
+        return _PARSER.decode(json.dumps(value, cls=field.encoder))
+    except _DigitsError:
+        return UNKNOWN
 
 
 def _stored_file(field: models.Field[Any, Any], value: Any) -> Any:

@@ -29,9 +29,10 @@ from django_signal_audit.capture.images import (
 )
 from django_signal_audit.capture.plans import FieldPlan, ModelPlan, plan_for
 from django_signal_audit.capture.updates import changes_of, touched_by
+from django_signal_audit.exceptions import APPEND_ONLY, AppendOnlyError
 from django_signal_audit.keys import object_key
 from django_signal_audit.pipeline import Change, emit_changes
-from django_signal_audit.registry import policy_for
+from django_signal_audit.registry import is_record, policy_for
 from django_signal_audit.transactions import in_transaction, write_transaction
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def _wrap(name: str, replacement: Any) -> None:
     @functools.wraps(original)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         policy = policy_for(self.model)
+        if policy is None and name == "update" and is_record(self.model):
+            raise AppendOnlyError(APPEND_ONLY)
         if context.is_suspended():
             return original(self, *args, **kwargs)
         if policy is not None:

@@ -10,7 +10,7 @@ import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
-from django.db import models
+from django.db import connections, models
 
 from django_signal_audit import conf, context, internals
 from django_signal_audit.capture import loaded
@@ -25,6 +25,7 @@ from django_signal_audit.capture.plans import FieldPlan, ModelPlan, plan_for
 from django_signal_audit.pipeline import emit_changes
 from django_signal_audit.registry import AuditPolicy, policy_for
 from django_signal_audit.transactions import write_transaction
+from django_signal_audit.wrapping import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -87,6 +88,8 @@ def _save_table(
     touched = _touched(plan, update_fields, raw=raw)
     known, before = _in_flight.take(self) if _has_parents(self, model) else (False, None)
     pk_before = self.pk
+    state = state_of(connections[using])
+    commits = state.commits
     try:
         with write_transaction(using, model._meta.db_table):
             tries_update = raw or force_update or _tries_update(self, model)
@@ -97,8 +100,8 @@ def _save_table(
             )
             _record(self, plan, policy, using, touched, before, updated=updated, raw=raw)
     except BaseException:
-        if pk_before is None and self._state.adding:
-            # The INSERT may have been undone after it gave the instance its key.
+        if pk_before is None and self._state.adding and state.commits == commits:
+            # The INSERT was undone after it gave the instance its key.
             self.pk = None
         raise
     if policy.before == "loaded":

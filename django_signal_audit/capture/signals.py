@@ -13,14 +13,15 @@ from django.dispatch import Signal
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from django_signal_audit import conf, context
+from django_signal_audit import conf
 from django_signal_audit.capture.images import secrets_of
 from django_signal_audit.event import REDACTED
 from django_signal_audit.exceptions import AuditConfigurationError
-from django_signal_audit.pipeline import Act, emit_act
+from django_signal_audit.internals import connect_first
+from django_signal_audit.pipeline import Act
+from django_signal_audit.recording import record_act
 from django_signal_audit.registry import policy_for
-from django_signal_audit.signals import describe_instance, describe_sender
-from django_signal_audit.sinks.routing import LEVELS
+from django_signal_audit.signals import check_definition, describe_instance, describe_sender
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -89,18 +90,12 @@ def _connect(model: type[Model], name: str, sinks: tuple[str, ...] | None) -> No
         return
     receiver = _Recorder(f"signal.{name}", "info", sinks)
     if name != "m2m_changed":
-        BUILT_IN[name].connect(
-            receiver, sender=model, weak=False, dispatch_uid=_uid(name, model._meta.label)
-        )
+        connect_first(BUILT_IN[name], receiver, model, _uid(name, model._meta.label))
         return
     for field in model._meta.many_to_many:
         through = field.remote_field.through
-        model_signals.m2m_changed.connect(
-            receiver,
-            sender=through,
-            weak=False,
-            dispatch_uid=_uid(name, f"{model._meta.label}.{field.name}"),
-        )
+        uid = _uid(name, f"{model._meta.label}.{field.name}")
+        connect_first(model_signals.m2m_changed, receiver, through, uid)
 
 
 def _connect_class_prepared(model: type[Model], sinks: tuple[str, ...] | None) -> None:
@@ -112,9 +107,8 @@ def _connect_class_prepared(model: type[Model], sinks: tuple[str, ...] | None) -
         if issubclass(sender, model) and sender is not model:
             receiver(sender=sender, **kwargs)
 
-    model_signals.class_prepared.connect(
-        of_subclass, weak=False, dispatch_uid=_uid("class_prepared", model._meta.label)
-    )
+    uid = _uid("class_prepared", model._meta.label)
+    connect_first(model_signals.class_prepared, of_subclass, None, uid)
 
 
 def connect_settings() -> None:
@@ -129,7 +123,7 @@ def connect_settings() -> None:
     for path, said in conf.current().SIGNALS.items():
         signal, event, level = resolve_setting(path, said)
         uid = _uid("settings", path)
-        signal.connect(_Recorder(event, level, None), weak=False, dispatch_uid=uid)
+        connect_first(signal, _Recorder(event, level, None), None, uid)
         _from_settings.append((signal, uid))
 
 
@@ -161,12 +155,9 @@ def resolve_setting(path: str, said: Any) -> tuple[Signal, str, str]:
         ) from exc
     if not isinstance(signal, Signal):
         raise AuditConfigurationError(f"{where} is a {type(signal).__name__}, no Signal.")
-    level = said.get("level", "info")
-    if level not in LEVELS:
-        raise AuditConfigurationError(
-            f"{where}: level {level!r} is no level. {conf.nearest(str(level), LEVELS)}"
-        )
-    return signal, str(said.get("event", f"signal.{path.rpartition('.')[2]}")), str(level)
+    event, level = said.get("event", f"signal.{path.rpartition('.')[2]}"), said.get("level", "info")
+    check_definition(where, event, level)
+    return signal, event, level
 
 
 def _uid(kind: str, name: str) -> str:
@@ -180,6 +171,8 @@ class _Recorder:
         self.event = event
         self.level = level
         self.sinks = sinks
+        # send_robust() of Django names a receiver that raised by this.
+        self.__qualname__ = type(self).__qualname__
 
     def __call__(self, sender: Any, signal: Any = None, **arguments: Any) -> None:
         act = Act(
@@ -200,15 +193,12 @@ class _Recorder:
             arguments["model"] = describe_sender(arguments["model"])
         if self.event == "signal.pre_init":
             arguments |= _named_values(sender, arguments["args"], arguments["kwargs"])
-        request = arguments.get("request")
-        if not isinstance(request, HttpRequest):
-            act.data = arguments
-            emit_act(act)
-            return
-        # Such as user_logged_in: the request is where the event happened, not a part of it.
-        act.data = {name: value for name, value in arguments.items() if name != "request"}
-        with context.request_scope(request):
-            emit_act(act)
+        request = None
+        if isinstance(arguments.get("request"), HttpRequest):
+            # Such as user_logged_in: it is where the event happened, not a part of it.
+            request = arguments.pop("request")
+        act.data = arguments
+        record_act(act, request)
 
 
 def _named_values(

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from django.db import OperationalError, ProgrammingError
+
 from django_signal_audit import context
-from django_signal_audit.exceptions import AuditConfigurationError, AuditSinkError
+from django_signal_audit.exceptions import (
+    AuditConfigurationError,
+    AuditSinkError,
+    AuditSinkOperationalError,
+)
 from django_signal_audit.sinks import counters
 from django_signal_audit.sinks.base import TransactionalSink
 from django_signal_audit.sinks.migrating import table_is_missing
 from django_signal_audit.sinks.routing import Route, Routes, routes_for
+from django_signal_audit.tasks import log_failure
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -43,7 +51,7 @@ def write_transactional(
             if table_is_missing(connection):
                 counters.count(route.alias, "dropped", len(events))
             elif route.on_error == "raise":
-                _write_or_raise(connection, route, events)
+                _write_or_raise(connection, route, events, in_transaction=in_transaction)
             elif in_transaction:
                 _write_in_savepoint(connection, route, events)
             else:
@@ -66,15 +74,16 @@ def dispatch_after_commit(batches: Iterable[list[Entry]]) -> None:
     What no sink may swallow (KeyboardInterrupt, SystemExit) is raised after the last one.
     """
     interruption: BaseException | None = None
+    handled = sys.exception()
     with context.suspend_audit():
         for batch in batches:
             for route, events in by_route(batch, transactional=False):
                 try:
                     route.sink.emit(events)
                 except Exception as exc:  # noqa: BLE001 - a sink may raise anything; it is logged and counted
-                    log_loss(route, events, exc)
+                    log_loss(route, events, exc, handled)
                 except BaseException as exc:  # noqa: BLE001 - raised below
-                    log_loss(route, events, exc)
+                    log_loss(route, events, exc, handled)
                     interruption = exc
                 else:
                     counters.count(route.alias, "written", len(events))
@@ -99,16 +108,29 @@ def transactional(route: Route) -> TransactionalSink:
     return route.sink
 
 
-def log_loss(route: Route, events: list[AuditEvent], error: BaseException) -> None:
-    """Count and log events that a sink failed to write."""
+def log_loss(
+    route: Route,
+    events: list[AuditEvent],
+    error: BaseException,
+    handled: BaseException | None,
+) -> None:
+    """Count and log events that a sink failed to write.
+
+    Args:
+        route: to the sink.
+        events: that it was given.
+        error: what it raised.
+        handled: what the program was handling before, whose text may quote a secret.
+    """
     counters.count(route.alias, "lost", len(events))
-    logger.error(
+    log_failure(
         "Audit sink %r (%s) lost %s because it could not write: %s",
         route.alias,
         type(route.sink).__name__,
         _described(events).rstrip(","),
         _short(error),
-        exc_info=error,
+        error=error,
+        handled=handled,
     )
 
 
@@ -125,25 +147,44 @@ def _routes_now(entry: Entry) -> Routes:
 
 
 def _write_or_raise(
-    connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]
+    connection: BaseDatabaseWrapper,
+    route: Route,
+    events: list[AuditEvent],
+    *,
+    in_transaction: bool,
 ) -> None:
     try:
         transactional(route).write(connection, events)
     except Exception as exc:
-        raise AuditSinkError(
+        text = (
             f"Audit sink {route.alias!r} ({type(route.sink).__name__}) could not write "
-            f"{_described(events)} to database {connection.alias!r}: {_short(exc)}. The change was "
-            "rolled back, because this sink's ON_ERROR is 'raise'. Is the table there "
-            "(manage.py migrate)? To keep changes without their record, set ON_ERROR to 'log'."
-        ) from exc
+            f"{_described(events)} to database {connection.alias!r}: {_short(exc)}."
+        )
+        if in_transaction:
+            text += " The change was rolled back, because this sink's ON_ERROR is 'raise'."
+        if isinstance(exc, OperationalError) and not _lacks_table(exc):
+            # As the driver's error would be at COMMIT: retries ask its cause for the code.
+            raise AuditSinkOperationalError(text) from exc.__cause__ or exc
+        if _lacks_table(exc):
+            text += f" Run manage.py migrate --database {connection.alias} to make the table."
+        text += " To keep changes without their record, set ON_ERROR to 'log'."
+        raise AuditSinkError(text) from exc
     counters.count(route.alias, "written", len(events))
 
 
+def _lacks_table(error: Exception) -> bool:
+    """Whether a statement failed because the table of records is not there."""
+    if isinstance(error, ProgrammingError):
+        return True
+    return isinstance(error, OperationalError) and "no such table" in str(error)
+
+
 def _write_or_log(connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]) -> None:
+    handled = sys.exception()
     try:
         transactional(route).write(connection, events)
     except Exception as exc:  # noqa: BLE001 - logged and counted, as the policy says
-        log_loss(route, events, exc)
+        log_loss(route, events, exc, handled)
     else:
         counters.count(route.alias, "written", len(events))
 
@@ -153,6 +194,7 @@ def _write_in_savepoint(
 ) -> None:
     """Write in a savepoint: on PostgreSQL a failed INSERT would poison the transaction."""
     ops = connection.ops
+    handled = sys.exception()
     with connection.cursor() as cursor:
         cursor.execute(ops.savepoint_create_sql(_SAVEPOINT))
         try:
@@ -160,7 +202,7 @@ def _write_in_savepoint(
         except Exception as exc:  # noqa: BLE001 - logged and counted, as the policy says
             cursor.execute(ops.savepoint_rollback_sql(_SAVEPOINT))
             cursor.execute(ops.savepoint_commit_sql(_SAVEPOINT))
-            log_loss(route, events, exc)
+            log_loss(route, events, exc, handled)
             return
         cursor.execute(ops.savepoint_commit_sql(_SAVEPOINT))
     counters.count(route.alias, "written", len(events))

@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 
+from django_signal_audit import event_signal, masking
 from django_signal_audit.capture.images import (
     CHUNK,
     attribute_image,
@@ -21,7 +22,9 @@ from django_signal_audit.capture.images import (
     stored_image,
 )
 from django_signal_audit.capture.plans import plan_for
+from django_signal_audit.redaction import redactor
 from django_signal_audit.registry import policy_for
+from django_signal_audit.testing import capture_events
 from tests.testapp.models import (
     Account,
     Author,
@@ -31,6 +34,7 @@ from tests.testapp.models import (
     Parent,
     Plain,
     Profile,
+    Tag,
     TextKey,
     Topic,
 )
@@ -170,3 +174,60 @@ def test_the_short_text_of_an_object(django_assert_num_queries):
         assert instance_repr(plan, account, "1") == ""
     with override_settings(SIGNAL_AUDIT={"REPR_LIMIT": 20}):
         assert len(instance_repr(plan_of(Book), Book(title="x" * 100), "1")) <= 20
+
+
+NOON = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)
+CANARY = "C4nary-5ecret"
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"api_key": CANARY},
+        {"deep": [{"api_key": [CANARY]}]},
+        {"api_key": {"value": CANARY}},
+    ],
+)
+def test_a_nested_secret_leaves_the_short_text(monkeypatch, meta):
+    monkeypatch.setattr(Book, "__str__", lambda self: f"{self.title} {CANARY} {self.meta}")
+    with capture_events() as events:
+        book = Book.objects.create(title="a", meta=meta)
+        book.title = "b"
+        book.save()
+        book.tags.add(Tag.objects.create(name="t"))
+        book.delete()
+
+    assert [event.event for event in events.named("model.*")][-1] == "model.delete"
+    assert len(events) == 4
+    assert all("4nary" not in event.object_repr for event in events)
+    assert [event.object_repr[:2] for event in events] == ["a ", "b ", "b ", "b "]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("meta", {"x": ["abcd-1", 77]}, "abcd-1 77"),
+        ("meta", {"x": 1}, "{'x': 1}"),
+        ("published", NOON, f"{NOON}"),
+        ("price", Decimal("12.50"), "12.50"),
+    ],
+)
+def test_a_value_inside_of_a_masked_field_leaves_the_short_text(monkeypatch, field, value, text):
+    monkeypatch.setattr(Book, "__str__", lambda self: f"Book: {text}")
+    setting = {"MODELS": {"testapp.Book": {"mask_fields": [field]}}}
+    with override_settings(SIGNAL_AUDIT=setting), capture_events() as events:
+        Book.objects.create(title="a", **{field: value})
+        event_signal.send("x", instance=Book(pk=1, **{field: value}))
+
+    for event in events:
+        assert set(event.object_repr.split()) <= {"Book:", "[redacted]"}
+
+
+def test_a_model_that_can_hold_no_secret_is_not_looked_at():
+    assert masking._columns(Author, frozenset(), redactor()) == ()
+    assert masking._columns(Book, frozenset(), redactor()) == (("meta", False),)
+    assert masking._columns(Account, frozenset(["email"]), redactor()) == (
+        ("email", True),
+        ("api_token", True),
+        ("settings", False),
+    )

@@ -47,6 +47,7 @@ def fields_of(model, **options):
         ("ratio", 1.5, 1.5),
         ("moment", NOON.astimezone(dt.timezone(dt.timedelta(hours=2))), NOON),
         ("data", {1: (2,)}, {"1": [2]}),
+        ("data", [1.0, 1e14, 10**20, "1e+20"], [1.0, 1e14, 10**20, "1e+20"]),
         ("file", "a.txt", "a.txt"),
         ("uid", uuid.UUID(int=1), uuid.UUID(int=1)),
         ("blob", b"a", b"a"),
@@ -80,6 +81,8 @@ def test_what_is_stored_for_certain(column, value, stored):
         ("uid", str(uuid.UUID(int=1))),
         ("address", "::1"),
         ("data", Value(1)),
+        ("data", 1e20),
+        ("data", {"a": [{"b": -1e300}]}),
         ("name", SimpleLazyObject(lambda: "a")),
     ],
 )

@@ -1,14 +1,18 @@
 """What ``QuerySet.update``, ``bulk_update`` and ``bulk_create`` leave in the trail."""
 
+import threading
+import time
+
 import django
 import pytest
 from django.core.exceptions import FieldDoesNotExist, FieldError
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.db.models import Case, Count, Exists, F, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Concat, Now
 from django.db.models.query import QuerySet
 from django.test import override_settings
 
+from django_signal_audit.models import AuditRecord
 from django_signal_audit.sinks import routing
 from django_signal_audit.testing import capture_events
 from tests.capture.helpers import recorded, settings_for, told
@@ -19,6 +23,7 @@ from tests.testapp.models import (
     BookProxy,
     Building,
     Casting,
+    Chapter,
     Composite,
     Document,
     Film,
@@ -524,7 +529,69 @@ def test_a_foreign_key_to_a_text_column_in_bulk():
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks the whole database")
 def test_rows_are_locked_as_weakly_as_an_update_locks_them(books, django_assert_num_queries):
-    with django_assert_num_queries(2) as captured:
+    with django_assert_num_queries(3) as captured:
         Book.objects.filter(author__name="Ada").update(stock=9)
     assert "FOR NO KEY UPDATE" in captured.captured_queries[0]["sql"]
     assert Building.objects.count() == 0
+
+
+# A write that waits for another transaction must see what that one did. Each writer takes
+# the same ten pieces, if ten are left; only one of them may succeed. (A guard in a subquery is
+# none: PostgreSQL does not ask it again, with or without audit.)
+
+
+def guarded(chapters):
+    left = F("number") + 0
+    return {
+        "a filter": chapters.filter(number__gte=10),
+        "an annotation": chapters.annotate(left=left).filter(left__gte=10),
+        "an alias": chapters.alias(left=left).filter(left__gte=10),
+        "distinct": chapters.filter(number__gte=10).distinct(),
+        "a join": chapters.filter(number__gte=10, book__title="b"),
+        "an aggregate": chapters.annotate(n=Count("book"), left=left).filter(left__gte=10, n=1),
+    }
+
+
+def beside(work):
+    """Start some work in another thread, and wait until PostgreSQL makes it wait for a lock."""
+    done = []
+
+    def run():
+        try:
+            done.append(work())
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    give_up = time.monotonic() + 20
+    while thread.is_alive() and time.monotonic() < give_up:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if cursor.fetchone()[0]:
+                break
+    return thread, done
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks the whole database")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("guard", guarded(Chapter.objects))
+@pytest.mark.parametrize("write", ["update", "delete"])
+def test_a_guard_holds_against_a_concurrent_write(guard, write):
+    book = Book.objects.create(title="b")
+    chapter = Chapter.objects.create(book=book, number=10)
+
+    def take():
+        found = guarded(Chapter.objects.filter(pk=chapter.pk))[guard]
+        return found.update(number=F("number") - 10) if write == "update" else found.delete()[0]
+
+    with transaction.atomic():
+        Chapter.objects.filter(pk=chapter.pk).update(number=F("number") - 10)
+        thread, done = beside(take)
+    thread.join(20)
+
+    assert done == [0]
+    chapter.refresh_from_db()
+    assert chapter.number == 0
+    updates = AuditRecord.objects.filter(event="model.update")
+    assert [record.changes["number"] for record in updates] == [[10, 0]]

@@ -377,6 +377,17 @@ def test_text_that_breaks_jsonb_is_recorded_and_written(text):
     assert recorded(gauge.save) == []
 
 
+@pytest.mark.parametrize("number", [1e20, 1e300, -1e16, 1e15, 1.5])
+def test_a_float_in_json_is_the_same_in_each_event(number):
+    with capture_events() as events:
+        gauge = Gauge.objects.create(data={"n": [number]})
+        gauge.data = None
+        gauge.save()
+
+    create, update = events
+    assert repr(create.changes["data"][1]) == repr(update.changes["data"][0])
+
+
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="jsonb has no NaN")
 def test_not_a_number_is_no_change_of_itself():
     try:

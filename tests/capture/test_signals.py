@@ -1,21 +1,28 @@
 """Signals as they are: ``@audit_signals`` and ``SIGNAL_AUDIT["SIGNALS"]``."""
 
+import logging
+
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.signals import user_logged_in
 from django.db import models
 from django.dispatch import Signal
 from django.test import override_settings
 from django.test.utils import isolate_apps
+from django.utils.functional import SimpleLazyObject
 
-from django_signal_audit import audit_signals
+from django_signal_audit import audit_signals, set_actor
 from django_signal_audit.capture.signals import BUILT_IN, name_of, resolve_setting
-from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.exceptions import AuditConfigurationError, AuditSinkError
+from django_signal_audit.middleware import AuditMiddleware
+from django_signal_audit.models import AuditRecord
 from django_signal_audit.testing import capture_events
 from tests.testapp.models import Plain, Watched, WatchedBase, WatchedChild
 
 pytestmark = pytest.mark.django_db
 
 order_paid = Signal()
+cached_paid = Signal(use_caching=True)
 not_a_signal = object()
 
 
@@ -176,6 +183,10 @@ def test_a_custom_signal_has_a_name_of_its_own():
         (PATH, True, "must be a dict"),
         (PATH, {"evnt": "a"}, "Did you mean 'event'"),
         (PATH, {"level": "warn"}, "Did you mean 'warning'"),
+        (PATH, {"level": ["info"]}, "is no level"),
+        (PATH, {"event": ""}, "the event's name must be a text such as .*, not ''"),
+        (PATH, {"event": 5}, "the event's name must be a text such as .*, not 5"),
+        (PATH, {"event": None}, "the event's name must be a text"),
         ("tests.capture.test_signals.nothing", {}, "cannot import"),
         ("tests.capture.test_signals.not_a_signal", {}, "no Signal"),
     ],
@@ -201,3 +212,201 @@ def test_the_request_of_a_custom_signal_is_where_it_happened(rf, django_user_mod
     assert event.context["path"] == "/login/"
     assert event.actor.label == "planner"
     assert event.data == {"user": {"object_type": "auth.user", "object_id": str(user.pk)}}
+
+
+# Under a running event loop
+
+RECORDED = {"SIGNALS": {PATH: {"event": "order.paid"}}}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_custom_signal_sent_in_an_async_view_is_recorded_before_the_response_ends(rf):
+    async def view(request):
+        return order_paid.send(sender="shop", amount=5)
+
+    async def main():
+        responses = await AuditMiddleware(view)(rf.get("/pay/"))
+        return responses, await AuditRecord.objects.aget()
+
+    with override_settings(SIGNAL_AUDIT=RECORDED):
+        ((_, response),), record = async_to_sync(main)()
+    assert response is None
+    assert (record.event, record.data, record.context["path"]) == (
+        "order.paid",
+        {"amount": 5},
+        "/pay/",
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", ["asend", "asend_robust"])
+def test_a_custom_signal_that_is_awaited_is_recorded_when_it_returns(way):
+    async def main():
+        await getattr(order_paid, way)(sender="shop", amount=5)
+        return await AuditRecord.objects.aget()
+
+    with override_settings(SIGNAL_AUDIT=RECORDED):
+        assert async_to_sync(main)().data == {"amount": 5}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_instances_made_by_async_code_are_recorded():
+    async def main():
+        return Watched(name="a")
+
+    assert async_to_sync(main)().name == "a"
+    assert names(AuditRecord.objects.order_by("id")) == ["pre_init", "post_init"]
+
+
+def test_arguments_of_a_signal_in_a_loop_are_those_of_the_moment_of_sending():
+    rows = [1]
+
+    async def main():
+        with set_actor("worker"):
+            order_paid.send(sender="shop", rows=rows, password="s3cret-word")
+        rows.append(2)
+
+    with override_settings(SIGNAL_AUDIT=RECORDED), capture_events() as events:
+        async_to_sync(main)()
+    (event,) = events
+    assert event.data == {"rows": [1], "password": "[redacted]"}
+    assert event.actor.id == "worker"
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_the_actor_in_a_loop_is_the_user_before_the_log_out_that_follows(
+    rf, django_user_model, lazy
+):
+    user = django_user_model.objects.create_user("planner")
+    request = rf.get("/logout/")
+    request.user = SimpleLazyObject(lambda: user) if lazy else user
+    assert request.user.is_authenticated, "the view has asked who it is"
+
+    async def main():
+        order_paid.send(sender="shop", request=request)
+        request.user = None
+
+    with override_settings(SIGNAL_AUDIT=RECORDED), capture_events() as events:
+        async_to_sync(main)()
+    assert events[0].actor.label == "planner"
+
+
+def test_a_user_that_takes_a_query_is_read_by_the_write_and_not_by_the_loop(
+    rf, django_user_model, caplog
+):
+    user = django_user_model.objects.create_user("planner")
+    request = rf.get("/")
+    request.user = SimpleLazyObject(lambda: django_user_model.objects.get(pk=user.pk))
+
+    async def main():
+        order_paid.send(sender="shop", request=request)
+
+    with override_settings(SIGNAL_AUDIT=RECORDED), capture_events() as events:
+        async_to_sync(main)()
+    assert events[0].actor.label == "planner"
+    assert "could not be read" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_signal_in_a_loop_never_raises_and_a_failed_write_is_logged(monkeypatch, caplog):
+    fail_writes(monkeypatch)
+
+    async def main():
+        try:
+            int("CANARY")
+        except ValueError:
+            return order_paid.send(sender="shop")
+
+    with override_settings(SIGNAL_AUDIT=RECORDED), caplog.at_level(logging.ERROR):
+        ((_, response),) = async_to_sync(main)()
+    assert response is None
+    assert "An audit event was lost." in caplog.text
+    assert "disk full" in caplog.text
+    assert "CANARY" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failed_write_is_a_response_of_send_robust(monkeypatch):
+    fail_writes(monkeypatch)
+    with override_settings(SIGNAL_AUDIT=RECORDED):
+        ((_, response),) = order_paid.send_robust(sender="shop")
+    assert isinstance(response, AuditSinkError)
+
+
+def fail_writes(monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("django_signal_audit.sinks.DatabaseSink.write", fail)
+
+
+# No receiver silences the record
+
+
+def raises(**kwargs):
+    raise LookupError("receiver")
+
+
+@pytest.mark.parametrize("signal", [order_paid, cached_paid])
+def test_a_receiver_that_was_connected_before_and_raises_does_not_silence_the_record(signal):
+    path = PATH if signal is order_paid else "tests.capture.test_signals.cached_paid"
+    signal.connect(raises)
+    try:
+        with pytest.raises(LookupError):
+            signal.send(sender=Plain)  # a signal that caches knows its receivers from now on
+        recorded = {"SIGNALS": {path: {"event": "order.paid"}}}
+        with (
+            override_settings(SIGNAL_AUDIT=recorded),
+            capture_events() as events,
+            pytest.raises(LookupError),
+        ):
+            signal.send(sender=Plain)
+    finally:
+        signal.disconnect(raises)
+    assert [e.event for e in events] == ["order.paid"]
+
+
+@isolate_apps("tests.testapp")
+@pytest.mark.parametrize("name", ["pre_init", "post_init", "pre_save", "class_prepared"])
+def test_a_receiver_of_a_model_that_was_connected_before_does_not_silence_it(name):
+    signal = BUILT_IN[name]
+
+    class Later(models.Model):
+        class Meta:
+            app_label = "testapp"
+
+    def act():
+        if name == "class_prepared":
+            type("Sub", (Later,), {"__module__": __name__, "Meta": type("Meta", (), META)})
+        elif name == "pre_save":
+            Later().save()
+        else:
+            Later()
+
+    sender = None if name == "class_prepared" else Later
+    signal.connect(raises, sender=sender)
+    try:
+        audit_signals(signal)(Later)
+        with capture_events() as events, pytest.raises(LookupError):
+            act()
+    finally:
+        signal.disconnect(raises, sender=sender)
+    assert names(events) == [name]
+
+
+META = {"app_label": "testapp"}
+
+
+def test_receivers_keep_their_order_behind_the_record():
+    called = []
+    receivers = [lambda **kwargs: called.append(1), lambda **kwargs: called.append(2)]
+    for receiver in receivers:
+        order_paid.connect(receiver)
+    try:
+        with override_settings(SIGNAL_AUDIT=RECORDED):
+            responses = order_paid.send(sender="shop")
+    finally:
+        for receiver in receivers:
+            order_paid.disconnect(receiver)
+    assert called == [1, 2]
+    assert [receiver for receiver, _ in responses][1:] == receivers

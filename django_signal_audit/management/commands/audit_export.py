@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 STDOUT: Final = "-"
 _SIGPIPE: Final = 128 + 13  # how a shell reports a program that SIGPIPE ended
 _FILTERS: Final = ("since", "until", "model", "object", "actor", "event", "database")
-_INT64: Final = 2**63
 
 
 class Command(BaseCommand):
@@ -192,27 +191,11 @@ def to_line(event: AuditEvent) -> bytes:
     """One event as the ``json`` format writes it, with its newline."""
     try:
         return _format(event) + b"\n"
-    except TypeError:
-        # PostgreSQL's jsonb keeps the float 1e300 as a number of 301 digits, which comes back
-        # as an integer that JSON writers refuse.
-        event = reader.event_from_dict(_floats(event.to_dict()))
-    try:
-        return _format(event) + b"\n"
     except TypeError as error:
         raise CommandError(f"Event {event.id} cannot be written as JSON: {error}.") from error
 
 
 _format: Final = get_formatter("json")
-
-
-def _floats(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _floats(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_floats(item) for item in value]
-    if isinstance(value, int) and not -_INT64 <= value < 2 * _INT64:
-        return float(value)
-    return value
 
 
 def _read_filter(said: dict[str, Any]) -> tuple[reader.TrailFilter, str | None]:
