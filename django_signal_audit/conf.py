@@ -103,7 +103,7 @@ def _raw() -> Any:
     """``settings.SIGNAL_AUDIT``; every write asks, so the common answers are found quickly.
 
     Django keeps a setting that was read in the instance's ``__dict__`` until settings
-    change. It keeps no note of one that is not there: asking for that costs 6 us each time.
+    change. It keeps no note of one that is not there, and raises and catches an error each time.
     """
     known = settings.__dict__
     if SETTING in known:

@@ -22,6 +22,7 @@ from django_signal_audit.capture.images import (
     read_rows,
     rows_of,
 )
+from django_signal_audit.capture.patching import wrap
 from django_signal_audit.capture.plans import plan_for
 from django_signal_audit.capture.updates import changes_of, touched_by
 from django_signal_audit.keys import object_key, object_type
@@ -68,24 +69,20 @@ _frames = _Frames()
 
 def connect() -> None:
     """Wrap the three methods; a second call changes nothing."""
-    _wrap(Collector, "delete", _collector_delete)
-    _wrap(DeleteQuery, "delete_batch", _delete_batch)
-    _wrap(UpdateQuery, "update_batch", _update_batch)
+    for owner, name, replacement in (
+        (Collector, "delete", _collector_delete),
+        (DeleteQuery, "delete_batch", _delete_batch),
+        (UpdateQuery, "update_batch", _update_batch),
+    ):
+        wrap(owner, name, functools.partial(_unless_suspended, replacement))
 
 
-def _wrap(owner: type, name: str, replacement: Any) -> None:
-    original = getattr(owner, name)
-    if hasattr(original, "signal_audit_original"):
-        return
-
-    @functools.wraps(original)
-    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if context.is_suspended():
-            return original(self, *args, **kwargs)
-        return replacement(original, self, *args, **kwargs)
-
-    wrapper.signal_audit_original = original  # type: ignore[attr-defined]
-    setattr(owner, name, wrapper)
+def _unless_suspended(
+    replacement: Any, original: Any, self: Any, /, *args: Any, **kwargs: Any
+) -> Any:
+    if context.is_suspended():
+        return original(self, *args, **kwargs)
+    return replacement(original, self, *args, **kwargs)
 
 
 def _collector_delete(original: Any, self: Any) -> Any:

@@ -27,6 +27,7 @@ from django_signal_audit.capture.images import (
     read_rows,
     rows_of,
 )
+from django_signal_audit.capture.patching import wrap
 from django_signal_audit.capture.plans import FieldPlan, ModelPlan, plan_for
 from django_signal_audit.capture.updates import changes_of, touched_by
 from django_signal_audit.exceptions import APPEND_ONLY, AppendOnlyError
@@ -43,35 +44,31 @@ if TYPE_CHECKING:
 
 def connect() -> None:
     """Wrap the three methods; a second call changes nothing."""
-    _wrap("update", _update)
-    _wrap("bulk_update", _bulk_update)
-    _wrap("bulk_create", _bulk_create)
+    for name, replacement in (
+        ("update", _update),
+        ("bulk_update", _bulk_update),
+        ("bulk_create", _bulk_create),
+    ):
+        wrap(QuerySet, name, functools.partial(_if_audited, name, replacement))
 
 
-def _wrap(name: str, replacement: Any) -> None:
-    original = getattr(QuerySet, name)
-    if hasattr(original, "signal_audit_original"):
-        return
-
-    # functools.wraps copies alters_data and queryset_only, which Django sets on the function.
-    @functools.wraps(original)
-    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-        policy = policy_for(self.model)
-        if policy is None and name == "update" and is_record(self.model):
-            raise AppendOnlyError(APPEND_ONLY)
-        if context.is_suspended():
-            return original(self, *args, **kwargs)
-        if policy is not None:
-            return replacement(policy, original, self, *args, **kwargs)
-        if name == "update" and self.model._meta.all_parents:
-            return _update_inherited(original, self, **kwargs)
+def _if_audited(
+    name: str, replacement: Any, original: Any, self: Any, /, *args: Any, **kwargs: Any
+) -> Any:
+    policy = policy_for(self.model)
+    if policy is None and name == "update" and is_record(self.model):
+        raise AppendOnlyError(APPEND_ONLY)
+    if context.is_suspended():
         return original(self, *args, **kwargs)
+    if policy is not None:
+        return replacement(policy, original, self, *args, **kwargs)
+    if name == "update" and self.model._meta.all_parents:
+        return _update_inherited(original, self, **kwargs)
+    return original(self, *args, **kwargs)
 
-    wrapper.signal_audit_original = original  # type: ignore[attr-defined]
-    setattr(QuerySet, name, wrapper)
 
-
-def _update(policy: AuditPolicy, original: Any, self: Any, **values: Any) -> int:
+def _update(policy: AuditPolicy, original: Any, self: Any, /, **values: Any) -> int:
+    # By position only: a column may be called `policy`.
     if "update" not in policy.on or _is_refused(self.query):
         return int(original(self, **values))
     plan = plan_for(self.model._meta.concrete_model, policy)
@@ -102,7 +99,7 @@ def _is_refused(query: Any) -> bool:
     return bool(query.is_sliced or distinct or query.combinator or query.is_empty())
 
 
-def _update_inherited(original: Any, self: Any, **values: Any) -> int:
+def _update_inherited(original: Any, self: Any, /, **values: Any) -> int:
     """Update a child that is not audited: its inherited columns may be an audited parent's."""
     parts = [] if _is_refused(self.query) else list(_audited_parts(self.model, values))
     if not parts:

@@ -19,6 +19,7 @@ from django.db.models.signals import m2m_changed
 
 from django_signal_audit import conf, context, internals
 from django_signal_audit.capture.images import all_rows, instance_repr
+from django_signal_audit.capture.patching import wrap
 from django_signal_audit.capture.plans import plan_for
 from django_signal_audit.event import REDACTED
 from django_signal_audit.keys import default_repr, object_key
@@ -56,20 +57,15 @@ _nesting = _Nesting()
 
 def connect() -> None:
     """Wrap the factory of many-to-many managers; a second call changes nothing."""
-    original: Any = related_descriptors.create_forward_many_to_many_manager
-    if hasattr(original, "signal_audit_original"):
-        return
+    wrap(related_descriptors, "create_forward_many_to_many_manager", _create_manager)
 
-    @functools.wraps(original)
-    def create(superclass: Any, rel: Any, reverse: bool) -> Any:
-        manager = original(superclass, rel, reverse)
-        for name in METHODS:
-            if name in manager.__dict__:
-                setattr(manager, name, _wrapped(manager.__dict__[name], superclass, rel))
-        return manager
 
-    create.signal_audit_original = original  # type: ignore[attr-defined]
-    related_descriptors.create_forward_many_to_many_manager = create
+def _create_manager(original: Any, superclass: Any, rel: Any, reverse: bool) -> Any:
+    manager = original(superclass, rel, reverse)
+    for name in METHODS:
+        if name in manager.__dict__:
+            setattr(manager, name, _wrapped(manager.__dict__[name], superclass, rel))
+    return manager
 
 
 def _wrapped(original: Any, superclass: Any, rel: Any) -> Any:

@@ -6,7 +6,6 @@ Only the write of one table (``Model._save_table``) is wrapped, not the save: in
 
 from __future__ import annotations
 
-import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from django_signal_audit.capture.images import (
     read_row,
     stored_image,
 )
+from django_signal_audit.capture.patching import wrap
 from django_signal_audit.capture.plans import FieldPlan, ModelPlan, plan_for
 from django_signal_audit.pipeline import emit_changes
 from django_signal_audit.registry import AuditPolicy, policy_for
@@ -53,21 +53,8 @@ _in_flight = _InFlight()
 
 def connect() -> None:
     """Wrap the two methods of ``Model`` that write; a second call changes nothing."""
-    _wrap("_save_table", _save_table)
-    _wrap("_save_parents", _save_parents)
-
-
-def _wrap(name: str, replacement: Any) -> None:
-    original = getattr(models.Model, name)
-    if hasattr(original, "signal_audit_original"):
-        return
-
-    @functools.wraps(original)
-    def wrapper(self: models.Model, *args: Any, **kwargs: Any) -> Any:
-        return replacement(original, self, *args, **kwargs)
-
-    wrapper.signal_audit_original = original  # type: ignore[attr-defined]
-    setattr(models.Model, name, wrapper)
+    wrap(models.Model, "_save_table", _save_table)
+    wrap(models.Model, "_save_parents", _save_parents)
 
 
 def _save_table(

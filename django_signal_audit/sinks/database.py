@@ -45,8 +45,8 @@ COLUMNS: Final = (
     "schema_version",
 )
 
-# PostgreSQL takes at most 65,535 parameters a statement, MariaDB 16 MB by default; smaller
-# statements cost nothing measurable and leave room.
+# PostgreSQL takes at most 65,535 parameters a statement, MariaDB 16 MB by default; these
+# leave room.
 MAX_ROWS: Final = 1000
 MAX_BYTES: Final = 4_000_000
 

@@ -25,6 +25,7 @@ from tests.testapp.models import (
     Casting,
     Chapter,
     Composite,
+    Contract,
     Document,
     Film,
     Garage,
@@ -533,6 +534,14 @@ def test_rows_are_locked_as_weakly_as_an_update_locks_them(books, django_assert_
         Book.objects.filter(author__name="Ada").update(stock=9)
     assert "FOR NO KEY UPDATE" in captured.captured_queries[0]["sql"]
     assert Building.objects.count() == 0
+
+
+def test_columns_may_have_any_name():
+    values = dict.fromkeys(("policy", "original", "name", "replacement", "using"), "new")
+    Contract.objects.create(**dict.fromkeys(values, "old"))
+    with capture_events() as events:
+        assert Contract.objects.update(**values) == 1
+    assert events[0].changes == {key: ["old", "new"] for key in values}
 
 
 # A write that waits for another transaction must see what that one did. Each writer takes

@@ -75,7 +75,6 @@ def test_the_formats_are_the_modules_of_the_package():
 
 @pytest.mark.parametrize("name", available_formats())
 def test_every_format_makes_one_line_of_an_event(name):
-    pytest.importorskip("rich") if name == "console" else None
     line = get_formatter(name)(make_event(message="two\nlines", object_repr="\x1b[31mred"))
 
     assert isinstance(line, bytes)

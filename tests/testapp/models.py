@@ -314,3 +314,14 @@ class WatchedBase(models.Model):
 
 class WatchedChild(WatchedBase):
     pass
+
+
+@audited
+class Contract(models.Model):
+    """Its columns are called like the arguments of code that wraps an update."""
+
+    policy = models.CharField(max_length=20)
+    original = models.CharField(max_length=20)
+    name = models.CharField(max_length=20)
+    replacement = models.CharField(max_length=20)
+    using = models.CharField(max_length=20)
