@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from django.utils.functional import SimpleLazyObject, empty
+from django.utils.functional import SimpleLazyObject
 
+from django_signal_audit import internals
 from django_signal_audit.event import Actor
 from django_signal_audit.exceptions import AuditConfigurationError
 from django_signal_audit.values import safe_text, stable_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django.http import HttpRequest
 
 logger = logging.getLogger("django_signal_audit")
@@ -54,41 +57,70 @@ def _actor(kind: Any, key: Any, label: Any) -> Actor:
     )
 
 
-def request_actor(request: HttpRequest) -> Actor | None:
-    """The user of a request, as an actor; ``None`` where no middleware gave it one.
+def actor_look_up(request: HttpRequest) -> Callable[[], Actor | None]:
+    """A way to ask for the user of a request, as an actor, now or later.
 
-    A user who was asked for once stays the same actor, also after deleting the account.
+    Where a coroutine sends an event no query may be made to know; where one may be made, a
+    moment later, the user may have logged out. The answer is that of now. A user who was asked
+    for once stays the same actor, also after deleting the account.
+
+    Returns:
+        A function; it returns ``None`` where no middleware gave the request a user.
     """
     user = getattr(request, "user", None)
     if user is None:
-        return None
-    known = getattr(request, _CACHE, None)
-    if known is not None and known[0] is user:
-        return known[1]  # type: ignore[no-any-return]
-    try:
-        actor = to_actor(_evaluated(request, user))
-    except Exception as exc:
-        # The session store may be down, a broken transaction or an event loop may refuse the
-        # query. The event is worth more than its actor's name.
-        logger.warning("The actor of this request could not be read.", exc_info=True)
-        return Actor("user", None, f"unresolved ({type(exc).__name__})")
-    setattr(request, _CACHE, (user, actor))
-    return actor
+        return _nobody
+    kept: tuple[Any, _LookUp] | None = getattr(request, _CACHE, None)
+    if kept is None or kept[0] is not user:
+        kept = (user, _LookUp(request, user))
+        setattr(request, _CACHE, kept)
+    return kept[1]
+
+
+def _nobody() -> None:
+    return None
+
+
+class _LookUp:
+    """Who one user of a request is, found out once."""
+
+    def __init__(self, request: HttpRequest, user: Any) -> None:
+        self._request = request
+        self._user = user
+        self._in_session: Callable[[], Any] | None = None
+        self._actor: Actor | None = None
+        if internals.known_user(request, user) is None:
+            self._in_session = internals.session_user(request, user)
+
+    def __call__(self) -> Actor | None:
+        if self._actor is None:
+            try:
+                self._actor = to_actor(self._find())
+            except Exception as exc:
+                # The session store may be down, a broken transaction or an event loop may refuse
+                # the query. The event is worth more than its actor's name.
+                logger.warning("The actor of this request could not be read.", exc_info=True)
+                return Actor("user", None, f"unresolved ({type(exc).__name__})")
+        return self._actor
+
+    def _find(self) -> Any:
+        known = internals.known_user(self._request, self._user)
+        if known is not None:
+            return known
+        if self._in_session is not None:
+            return self._in_session()
+        return _evaluated(self._request, self._user)
 
 
 def _evaluated(request: HttpRequest, user: Any) -> Any:
-    """The user behind Django's lazy one, which is left as lazy as it was.
+    """The user behind somebody's lazy one, which is left as lazy as it was.
 
     Who acts is the audit's question, not the view's: it must not add ``Vary: Cookie`` to a
     response that does not depend on the session. If the view asks later, its answer must
     still add it, or a shared cache would show one user's page to others.
     """
     session = getattr(request, "session", None)
-    if (
-        type(user) is not SimpleLazyObject
-        or user.__dict__["_wrapped"] is not empty
-        or getattr(session, "accessed", True)
-    ):
+    if type(user) is not SimpleLazyObject or getattr(session, "accessed", True):
         return user
     look_up = user.__dict__["_setupfunc"]
     try:

@@ -31,10 +31,11 @@ class SignalAuditConfig(AppConfig):
             saves,
             signals,
         )
-        from django_signal_audit.sinks import migrating  # noqa: PLC0415
+        from django_signal_audit.sinks import aliases, migrating  # noqa: PLC0415
 
         checks.connect()
         migrating.connect()
+        aliases.connect()
         transactions.connect_reads()
         saves.connect()
         querysets.connect()
@@ -55,7 +56,8 @@ def _connect_what_is_sound() -> None:
     from django_signal_audit.capture import signals  # noqa: PLC0415
 
     for problem in checks.settings_errors():
-        logger.error("The audit trail is not complete: %s (%s)", problem.msg, problem.id)
+        said = f"{problem.msg} {problem.hint or ''}".rstrip()
+        logger.error("The audit trail is not complete: %s (%s)", said, problem.id)
     try:
         signals.connect()
     except AuditConfigurationError:

@@ -53,6 +53,7 @@ class _Mark:
 class _Chunk:
     """Entries that were moved to the temporary file; a changed chunk is written anew."""
 
+    file: IO[bytes]
     offset: int
     last: int
     newest_flush: int
@@ -138,7 +139,7 @@ class TransactionBuffer:
     def _undone(self, chunk: _Chunk, mark: _Mark, discard: bool) -> _Chunk | None:
         if chunk.last < mark.position and chunk.newest_flush <= mark.flush:
             return chunk
-        entries = _undo(self._read(chunk), mark, discard)
+        entries = _undo(_read(chunk), mark, discard)
         return self._store(entries) if entries else None
 
     # Flushing
@@ -153,7 +154,7 @@ class TransactionBuffer:
         number = self._flushes + 1
         for index, chunk in enumerate(self._chunks):
             if chunk.has_unwritten:
-                entries = self._read(chunk)
+                entries = _read(chunk)
                 _write(entries, write, number)
                 self._chunks[index] = self._store(entries)
         _write(self._entries, write, number)
@@ -186,25 +187,19 @@ class TransactionBuffer:
         pickle.dump(entries, self._file, protocol=pickle.HIGHEST_PROTOCOL)
         self._file.flush()
         return _Chunk(
+            file=self._file,
             offset=offset,
             last=entries[-1].position,
             newest_flush=max(entry.flush for entry in entries),
             has_unwritten=any(entry.flush == UNWRITTEN for entry in entries),
         )
 
-    def _read(self, chunk: _Chunk) -> list[Entry]:
-        if self._file is None:
-            raise RuntimeError("a spilled chunk has no file")
-        self._file.seek(chunk.offset)
-        entries: list[Entry] = pickle.load(self._file)  # noqa: S301 - our own, unlinked file
-        return entries
-
     # The end of the transaction
 
     def batches(self) -> Iterator[list[Entry]]:
         """All remembered entries in order, at most about ``limit`` at a time."""
         for chunk in self._chunks:
-            yield self._read(chunk)
+            yield _read(chunk)
         if self._entries:
             yield self._entries
 
@@ -221,6 +216,12 @@ class TransactionBuffer:
         """Forget everything; the transaction has ended."""
         if self._file is not None:
             self._file.close()
+
+
+def _read(chunk: _Chunk) -> list[Entry]:
+    chunk.file.seek(chunk.offset)
+    entries: list[Entry] = pickle.load(chunk.file)  # noqa: S301 - our own, unlinked file
+    return entries
 
 
 def _undo(entries: list[Entry], mark: _Mark, discard: bool) -> list[Entry]:

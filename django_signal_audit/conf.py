@@ -8,14 +8,14 @@ attribute look-up.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Final
 
 from django.conf import Settings, settings
 
-from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.exceptions import AuditConfigurationError, raise_found
 
 SETTING: Final = "SIGNAL_AUDIT"
 
@@ -33,6 +33,8 @@ class Config:
             ``False`` to exclude.
         SIGNALS: dotted path of a signal to options (``event``, ``level``).
         SINKS: alias to ``BACKEND``, ``OPTIONS``, ``FORMAT`` and filters.
+        PROCESSORS: structlog processors that every event runs through; ``processors``
+            resolves them.
         BUFFER_SIZE: events a transaction holds in memory before it writes early.
         VALUE_LIMIT: characters of a value that is kept whole; longer ones are cut.
         REPR_LIMIT: characters of ``object_repr``; 0 switches it off.
@@ -44,6 +46,7 @@ class Config:
     MODELS: Mapping[str, Any] = field(default_factory=dict)
     SIGNALS: Mapping[str, Any] = field(default_factory=dict)
     SINKS: Mapping[str, Any] = field(default_factory=lambda: DEFAULT_SINKS)
+    PROCESSORS: Sequence[Any] = ()
     BUFFER_SIZE: int = 5000
     VALUE_LIMIT: int = 10_000
     REPR_LIMIT: int = 255
@@ -61,6 +64,7 @@ _MAPPINGS: Final = {
     "SINKS": "aliases, such as 'default'",
 }
 _COLLECTIONS: Final = ("SENSITIVE_NAMES", "PLAIN_NAMES")
+_SWITCHES: Final = ("RECORD_UNCHANGED",)
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _parsed: tuple[Any, Config] | None = None
@@ -114,52 +118,83 @@ def _raw() -> Any:
     return getattr(settings, SETTING, _NOTHING)
 
 
+def current_sound() -> tuple[Config, list[AuditConfigurationError]]:
+    """What of the settings can be used, and what is wrong with the rest; for system checks.
+
+    Returns:
+        The configuration without the keys that are wrong, and every mistake.
+    """
+    return _parse_sound(_raw())
+
+
 def parse(raw: Any) -> Config:
     """Turn the value of ``SIGNAL_AUDIT`` into a ``Config``, leaving the value untouched.
 
     Raises:
         AuditConfigurationError: naming the key and what to write instead.
     """
+    config, mistakes = _parse_sound(raw)
+    raise_found(mistakes)
+    return config
+
+
+def _parse_sound(raw: Any) -> tuple[Config, list[AuditConfigurationError]]:
     if not isinstance(raw, Mapping):
-        raise AuditConfigurationError(
-            f"{SETTING} must be a dict such as {{'MODELS': {{'shop.Order': {{}}}}}}, "
-            f"not {type(raw).__name__}."
-        )
-    for key in raw:
-        if key not in KEYS:
-            raise AuditConfigurationError(f"{SETTING} has no key {key!r}. {nearest(key, KEYS)}")
+        return Config(), [
+            AuditConfigurationError(
+                f"{SETTING} is a {type(raw).__name__}.",
+                hint="Write a dict, such as {'MODELS': {'shop.Order': {}}}.",
+                number="E001",
+            )
+        ]
+    sound: dict[str, Any] = {}
+    mistakes: list[AuditConfigurationError] = []
     for key, value in raw.items():
-        _require_type(key, value)
-    return Config(**raw)
+        found = list(_mistakes(key, value))
+        if not found:
+            sound[key] = value
+        mistakes += found
+    return Config(**sound), mistakes
 
 
-def _require_type(key: str, value: Any) -> None:
-    if key in _INTEGERS and (
-        not isinstance(value, int) or isinstance(value, bool) or value < _INTEGERS[key]
-    ):
-        raise AuditConfigurationError(
-            f"{SETTING}[{key!r}] must be a whole number of at least {_INTEGERS[key]}, "
-            f"not {value!r}."
+def _mistakes(key: Any, value: Any) -> Iterator[AuditConfigurationError]:
+    if key not in KEYS:
+        yield AuditConfigurationError(
+            f"{SETTING} has no key {key!r}.", hint=nearest(key, KEYS), number="E001"
         )
-    if key in _MAPPINGS:
-        if not isinstance(value, Mapping):
-            raise AuditConfigurationError(
-                f"{SETTING}[{key!r}] must be a dict, not {type(value).__name__}."
+    elif key in _INTEGERS:
+        least = _INTEGERS[key]
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            yield _wrong_value(key, value, f"Write a whole number of at least {least}.")
+    elif key in _MAPPINGS:
+        if isinstance(value, Mapping):
+            yield from _text_mistakes(key, value, f"Its keys are {_MAPPINGS[key]}.")
+        else:
+            # Not the value itself: a sink's options may hold a password.
+            yield AuditConfigurationError(
+                f"{SETTING}[{key!r}] is a {type(value).__name__}.",
+                hint=f"Write a dict whose keys are {_MAPPINGS[key]}.",
+                number="E002",
             )
-        _require_text(key, value, f"keys must be {_MAPPINGS[key]}")
-    if key in _COLLECTIONS:
-        if isinstance(value, str) or not isinstance(value, Collection):
-            raise AuditConfigurationError(
-                f"{SETTING}[{key!r}] must be a list of names, not {type(value).__name__}."
-            )
-        _require_text(key, value, "items must be names")
-    if key == "RECORD_UNCHANGED" and not isinstance(value, bool):
-        raise AuditConfigurationError(f"{SETTING}[{key!r}] must be True or False, not {value!r}.")
+    elif key in _COLLECTIONS:
+        if isinstance(value, Collection) and not isinstance(value, str):
+            yield from _text_mistakes(key, value, "Its items are names.")
+        else:
+            example = value if isinstance(value, str) else "name"
+            yield _wrong_value(key, value, f"Write a list of names, such as [{example!r}].")
+    elif key in _SWITCHES and not isinstance(value, bool):
+        yield _wrong_value(key, value, "Write True or False.")
 
 
-def _require_text(key: str, items: Collection[Any], rule: str) -> None:
+def _text_mistakes(
+    key: str, items: Collection[Any], rule: str
+) -> Iterator[AuditConfigurationError]:
     for item in items:
         if not isinstance(item, str):
-            raise AuditConfigurationError(
-                f"{SETTING}[{key!r}]: its {rule}, not {item!r} ({type(item).__name__})."
+            yield AuditConfigurationError(
+                f"{SETTING}[{key!r}] has {item!r}, which is no text.", hint=rule, number="E002"
             )
+
+
+def _wrong_value(key: str, value: Any, hint: str) -> AuditConfigurationError:
+    return AuditConfigurationError(f"{SETTING}[{key!r}] is {value!r}.", hint=hint, number="E002")

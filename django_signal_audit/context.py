@@ -10,15 +10,15 @@ import functools
 import inspect
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context, ContextVar, Token
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeGuard, TypeVar, cast
 
 import structlog
 from asgiref.sync import iscoroutinefunction
 
-from django_signal_audit.actors import request_actor, to_actor
+from django_signal_audit.actors import actor_look_up, to_actor
 from django_signal_audit.event import REDACTED
 from django_signal_audit.exceptions import AuditConfigurationError
 from django_signal_audit.redaction import redactor
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from django_signal_audit.event import Actor
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
 
@@ -46,6 +47,17 @@ _suspended: ContextVar[bool] = ContextVar("signal_audit_suspended", default=Fals
 _Tokens = tuple[tuple[ContextVar[Any], Token[Any]], ...]
 _entered: ContextVar[tuple[tuple[_Scope, _Tokens], ...]] = ContextVar(
     "signal_audit_entered", default=()
+)
+
+VARIABLES: Final[tuple[ContextVar[Any], ...]] = (
+    _actor,
+    _on_behalf_of,
+    _reason,
+    _values,
+    _request,
+    _cause,
+    _suspended,
+    _entered,
 )
 
 
@@ -87,16 +99,25 @@ def surroundings() -> Surroundings:
 
 def current_actor() -> Actor | None:
     """Who acts now: what ``set_actor`` said, else the user of the request, else ``None``."""
-    explicit = _actor.get()
-    if explicit is not None:
-        return explicit
-    request = _request.get()
-    return None if request is None else request_actor(request)
+    return actor_now()()
 
 
-def current_request() -> HttpRequest | None:
-    """The request that is being handled here, if any."""
-    return _request.get()
+def actor_now() -> Callable[[], Actor | None]:
+    """A way to ask later who acts now, where a query is allowed that may be needed to know."""
+    explicit, request = _actor.get(), _request.get()
+    if explicit is not None or request is None:
+        return lambda: explicit
+    return actor_look_up(request)
+
+
+def current_cause() -> uuid.UUID | None:
+    """The id of the event that this code runs inside, if any."""
+    return _cause.get()
+
+
+def entered() -> tuple[_Scope, ...]:
+    """The scopes that this code runs inside, the innermost last."""
+    return tuple(scope for scope, _ in _entered.get())
 
 
 def is_suspended() -> bool:
@@ -169,9 +190,38 @@ class _Scope:
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             with self:
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
+            if is_coroutine(result):
+                # Such as of View.dispatch, where the handler is async: nothing is done yet.
+                return named_as(result, self._go_on(result))
+            return result
 
         return cast("F", wrapper)
+
+    async def _go_on(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        with self:
+            return await coroutine
+
+
+def is_coroutine(result: object) -> TypeGuard[Coroutine[Any, Any, Any]]:
+    """Whether what a plain function returned is a coroutine, which has done nothing yet.
+
+    A task or a future is none: it goes on by itself, and whoever asked for it may cancel it.
+    """
+    # Its type is asked: isinstance() would evaluate a lazy object.
+    return issubclass(type(result), Coroutine)
+
+
+def named_as(original: Coroutine[Any, Any, T], coroutine: Coroutine[Any, Any, T]) -> Any:
+    """A coroutine that tools show by the name of the one that it awaits.
+
+    Args:
+        original: perhaps never awaited; Python's warning should name it then.
+        coroutine: awaits it.
+    """
+    for name in ("__name__", "__qualname__"):
+        setattr(coroutine, name, getattr(original, name, type(original).__qualname__))
+    return coroutine
 
 
 def _reset(var: ContextVar[Any], token: Token[Any]) -> None:
@@ -244,11 +294,13 @@ class request_scope(_Scope):  # noqa: N801 - used like a function
 
 
 class cause_scope(_Scope):  # noqa: N801 - used like a function
-    """Events made inside carry this event's id as their cause."""
+    """Events made inside carry this event's id as their cause, and its reason if it has one."""
 
-    def __init__(self, event_id: uuid.UUID) -> None:
+    def __init__(self, event_id: uuid.UUID, reason: str | None = None) -> None:
         super().__init__()
         self._assignments.append((_cause, event_id))
+        if reason is not None:
+            self._assignments.append((_reason, reason))
 
 
 def _request_context(request: HttpRequest) -> tuple[dict[str, Any], frozenset[str]]:
@@ -264,7 +316,8 @@ def _request_context(request: HttpRequest) -> tuple[dict[str, Any], frozenset[st
         }
         if request.META.get("QUERY_STRING"):
             cached["query"] = request.META["QUERY_STRING"]
-        request._signal_audit_context = cached  # type: ignore[attr-defined]
+        # Several threads may come here at once: all events of a request carry one id.
+        cached = vars(request).setdefault("_signal_audit_context", cached)
     found = dict(cached)
     match = getattr(request, "resolver_match", None)
     if match is None:

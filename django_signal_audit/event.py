@@ -12,6 +12,9 @@ SCHEMA_VERSION: Final = 1
 
 REDACTED: Final = "[redacted]"
 
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+"""The levels of structlog and of ``logging``, with the numbers of the latter."""
+
 
 class Outcome(StrEnum):
     """How an act ended."""
@@ -111,9 +114,20 @@ class AuditEvent:
             "schema_version": self.schema_version,
         }
 
+    def own_dict(self) -> dict[str, Any]:
+        """``to_dict()`` for those who may change it: its containers are the caller's own."""
+        return {name: _copied(value) for name, value in self.to_dict().items()}
+
     def as_rolled_back(self) -> AuditEvent:
         """The same event, marked as made in a transaction (or savepoint) that failed."""
         return self if self.rolled_back else replace(self, rolled_back=True)
+
+
+def _copied(value: Any) -> Any:
+    """A copy of plain JSON types; nothing else is in an event."""
+    if type(value) is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if type(value) is list else value
 
 
 EVENT_FIELDS: Final = tuple(f.name for f in fields(AuditEvent))

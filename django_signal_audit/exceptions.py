@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, OperationalError
 
@@ -11,7 +13,46 @@ class AuditError(Exception):
 
 
 class AuditConfigurationError(AuditError, ImproperlyConfigured):
-    """A setting, decorator argument or sink option is wrong."""
+    """A setting, decorator argument or sink option is wrong.
+
+    Args:
+        problem: one sentence that names the thing and says what is wrong with it.
+        hint: what to write instead, such as the nearest good name.
+        number: of the system check that reports it, such as ``"E001"``; empty where only
+            code can make the mistake, which raises at once.
+    """
+
+    def __init__(self, problem: str, *, hint: str = "", number: str = "") -> None:
+        super().__init__(f"{problem} {hint}".rstrip())
+        self.problem = problem
+        self.hint = hint
+        self.number = number
+        self.others: tuple[AuditConfigurationError, ...] = ()
+
+    def all(self) -> list[AuditConfigurationError]:
+        """This mistake, and those that were found beside it."""
+        return [self, *self.others]
+
+
+def raise_found(mistakes: Iterable[AuditConfigurationError]) -> None:
+    """Raise the first mistake, which carries the others; do nothing if there is none.
+
+    Raises:
+        AuditConfigurationError: the first.
+    """
+    found = [one for mistake in mistakes for one in mistake.all()]
+    if found:
+        first, *others = found
+        first.others = tuple(others)
+        raise first
+
+
+class AuditProcessorError(AuditError):
+    """A processor raised, or made of an event what is none; the event is not recorded as it was.
+
+    Of a processor of ``SIGNAL_AUDIT["PROCESSORS"]`` it undoes the write, as a raising ``when``
+    does; of a sink's own processors it is a failure of that sink.
+    """
 
 
 class AuditSinkError(AuditError, DatabaseError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.models.sql import Query
@@ -15,19 +15,28 @@ from django_signal_audit import internals
 from django_signal_audit.actors import to_actor
 from django_signal_audit.event import SCHEMA_VERSION, Actor, AuditEvent, Outcome
 from django_signal_audit.exceptions import APPEND_ONLY, AppendOnlyError
+from django_signal_audit.fields import KeyField, LabelField, ProseField
 from django_signal_audit.ids import lowest_uuid7
 from django_signal_audit.keys import object_key, object_type
 from django_signal_audit.values import restore_floats
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models.sql.compiler import SQLCompiler
+
+_BITS_AFTER_MILLISECONDS: Final = 80
 
 before_read: Callable[[str], None] | None = None
 """Called with the alias before any query on records is compiled; set by ``transactions``.
 
 A hook, so that this module need not import the buffer it belongs to.
 """
+
+
+own_database: Callable[[], str | None] | None = None
+"""Tells the alias of the trail's own database, if it has one; set by ``transactions``, too."""
 
 
 class RecordQuery(Query):
@@ -59,6 +68,17 @@ class AuditRecordQuerySet(models.QuerySet["AuditRecord"]):
         if query is None and model is not None:
             query = RecordQuery(model)
         super().__init__(model=model, query=query, using=using, hints=hints)
+
+    @property
+    def db(self) -> str:
+        """The trail's own database, unless ``using()`` or a router names another."""
+        own = own_database() if own_database is not None else None
+        this: Any = self  # type checkers do not know what Django's own property looks at
+        instance = this._hints.get("instance")
+        if own is None or this._db or (instance is not None and instance._state.db):
+            return super().db
+        action = "db_for_write" if this._for_write else "db_for_read"
+        return internals.routed(action, this.model, **this._hints) or own
 
     def get_for_object(self, obj: models.Model) -> Self:
         """The records of one object, oldest first.
@@ -99,7 +119,8 @@ class AuditRecordQuerySet(models.QuerySet["AuditRecord"]):
         """The records of a time span, oldest first; it reads a range of the primary key.
 
         Args:
-            since: first moment included; naive values are in the current time zone.
+            since: first moment included; naive values are in the default time zone, as in
+                Django's own queries.
             until: first moment left out.
         """
         found = self
@@ -159,26 +180,26 @@ class AuditRecord(models.Model):
 
     id = models.UUIDField(primary_key=True, editable=False)
     timestamp = models.DateTimeField(editable=False)
-    event = models.CharField(max_length=255, editable=False)
-    level = models.CharField(max_length=16, default="info", editable=False)
-    outcome = models.CharField(max_length=16, default=Outcome.SUCCESS.value, editable=False)
-    sender = models.TextField(blank=True, default="", editable=False)
-    message = models.TextField(blank=True, default="", editable=False)
-    object_type = models.CharField(max_length=255, null=True, editable=False)  # noqa: DJ001
-    object_id = models.CharField(max_length=255, null=True, editable=False)  # noqa: DJ001
-    object_repr = models.TextField(blank=True, default="", editable=False)
+    event = KeyField(max_length=255, editable=False)
+    level = KeyField(max_length=16, default="info", editable=False)
+    outcome = KeyField(max_length=16, default=Outcome.SUCCESS.value, editable=False)
+    sender = ProseField(blank=True, default="", editable=False)
+    message = ProseField(blank=True, default="", editable=False)
+    object_type = KeyField(max_length=255, null=True, editable=False)
+    object_id = KeyField(max_length=255, null=True, editable=False)
+    object_repr = ProseField(blank=True, default="", editable=False)
     changes = models.JSONField(null=True, editable=False)
-    actor_type = models.CharField(max_length=255, null=True, editable=False)  # noqa: DJ001
-    actor_id = models.CharField(max_length=255, null=True, editable=False)  # noqa: DJ001
-    actor_label = models.CharField(max_length=255, blank=True, default="", editable=False)
+    actor_type = KeyField(max_length=255, null=True, editable=False)
+    actor_id = KeyField(max_length=255, null=True, editable=False)
+    actor_label = LabelField(max_length=255, blank=True, default="", editable=False)
     on_behalf_of = models.JSONField(null=True, editable=False)
-    reason = models.TextField(null=True, editable=False)  # noqa: DJ001
+    reason = ProseField(null=True, editable=False)
     cause = models.UUIDField(null=True, editable=False)
     duration_ms = models.FloatField(null=True, editable=False)
     error = models.JSONField(null=True, editable=False)
     context = models.JSONField(default=dict, editable=False)
     data = models.JSONField(default=dict, editable=False)
-    database = models.CharField(max_length=255, null=True, editable=False)  # noqa: DJ001
+    database = KeyField(max_length=255, null=True, editable=False)
     transaction = models.UUIDField(null=True, editable=False)
     rolled_back = models.BooleanField(default=False, editable=False)
     schema_version = models.PositiveSmallIntegerField(default=SCHEMA_VERSION, editable=False)
@@ -220,7 +241,7 @@ class AuditRecord(models.Model):
         """The event this record stores."""
         return AuditEvent(
             id=self.id,
-            timestamp=_aware(self.timestamp),
+            timestamp=_stored_moment(self.timestamp, self.id),
             event=self.event,
             level=self.level,
             outcome=Outcome(self.outcome),
@@ -275,4 +296,16 @@ def record_table_exists(alias: str) -> bool:
 
 
 def _aware(moment: datetime) -> datetime:
-    return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+    if timezone.is_aware(moment):
+        return moment
+    return timezone.make_aware(moment, timezone.get_default_timezone())
+
+
+def _stored_moment(moment: datetime, record: UUID) -> datetime:
+    """Where ``USE_TZ`` is off, an hour comes twice each autumn; the id knows which one it was."""
+    if timezone.is_aware(moment):
+        return moment
+    milliseconds = record.int >> _BITS_AFTER_MILLISECONDS
+    both = (_aware(moment.replace(fold=fold)) for fold in (0, 1))
+    found = min(both, key=lambda one: abs(round(one.timestamp() * 1000) - milliseconds))
+    return found.astimezone(UTC)

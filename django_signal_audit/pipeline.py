@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, connections
+from structlog import DropEvent
 
 from django_signal_audit import conf, context, transactions
 from django_signal_audit.buffer import Entry
+from django_signal_audit.cleaning import NAME_LIMIT, clean_mapping, clean_text, clean_value
 from django_signal_audit.event import AuditEvent, Outcome
+from django_signal_audit.exceptions import AuditProcessorError
 from django_signal_audit.ids import uuid7
+from django_signal_audit.processors import Processor, global_processors, run
 from django_signal_audit.redaction import redactor
+from django_signal_audit.sinks import counters
 from django_signal_audit.sinks.routing import RouteKey, Routes, routes_for
-from django_signal_audit.values import make_safe, safe_text, stable_key
+from django_signal_audit.tasks import log_failure
+from django_signal_audit.values import safe_text
 
 if TYPE_CHECKING:
     import uuid
@@ -27,16 +34,11 @@ if TYPE_CHECKING:
 
     from django_signal_audit.registry import AuditPolicy
 
-TEXT_LIMIT = 10_000
-NAME_LIMIT = 255
-_SCRUBBED_BEYOND = 1000
-_KEYS_KEPT = 100
-
 Observer = Callable[[AuditEvent], None]
 
 _observers: list[Observer] = []
 _observers_lock = threading.Lock()
-_waiting: list[Act] = []
+_waiting: list[tuple[Context, Act]] = []
 _sinks_known = False
 
 
@@ -84,9 +86,11 @@ def emit_changes(policy: AuditPolicy, label: str, using: str, changes: Iterable[
         changes: the rows, in the order they were written.
 
     Raises:
+        AuditProcessorError: a processor of ``SIGNAL_AUDIT["PROCESSORS"]`` failed.
         AuditSinkError: an early flush failed on a sink whose policy is ``raise``.
     """
     connection = connections[using]
+    processors = global_processors()
     around: _Around | None = None
     keys: dict[str, tuple[RouteKey, Routes]] = {}
     for change in changes:
@@ -95,7 +99,7 @@ def emit_changes(policy: AuditPolicy, label: str, using: str, changes: Iterable[
             key: RouteKey = (name, policy.label, "info", policy.sinks)
             keys[name] = (key, routes_for(key))
         key, routes = keys[name]
-        if not routes and not _observers and policy.when is None:
+        if not (routes or processors or _observers or policy.when):
             continue
         if around is None:
             around = _surroundings()
@@ -121,48 +125,57 @@ def emit_changes(policy: AuditPolicy, label: str, using: str, changes: Iterable[
         )
         if policy.when is not None and not policy.when(event):
             continue
-        _submit(connection, event, key, routes, survives=False)
+        _submit(connection, event, key, routes, processors, survives=False)
 
 
 def emit_act(act: Act) -> uuid.UUID | None:
     """Record a custom event: it survives a rollback, marked.
 
     Returns:
-        The event's id; ``None`` while auditing is suspended, or before the apps are ready
-        (it then goes to the sinks that need no database, as soon as those are known).
+        The event's id; ``None`` where a processor dropped it, or before the apps are ready (it
+        then goes to the sinks that need no database, as soon as those are known).
 
     Raises:
+        AuditProcessorError: a processor of ``SIGNAL_AUDIT["PROCESSORS"]`` failed.
         AuditSinkError: outside of a transaction, a sink whose policy is ``raise`` failed.
         ConnectionDoesNotExist: ``act.database`` is no alias of a database.
     """
-    if context.is_suspended():
-        return None
     if not apps.ready:
         act.timestamp = act.timestamp or datetime.now(tz=UTC)
         if _sinks_known:
             _emit_without_database(act)
         else:
-            _waiting.append(act)
+            act.data = dict(act.data)
+            _waiting.append((copy_context(), act))
         return None
     event = build_act(act)
     connection = connections[act.database]
-    key: RouteKey = (event.event, event.object_type, event.level, act.sinks)
-    _submit(connection, event, key, routes_for(key), survives=True)
-    return event.id
+    key = _key_of(event, act.sinks)
+    kept = _submit(connection, event, key, routes_for(key), global_processors(), survives=True)
+    return event.id if kept else None
 
 
 def emit_waiting() -> None:
     """Record what was sent before the apps were ready, where no database is needed."""
     global _sinks_known  # noqa: PLW0603 - apps get ready once
     _sinks_known = True
-    acts, _waiting[:] = _waiting[:], []
-    for act in acts:
-        _emit_without_database(act)
+    waiting, _waiting[:] = _waiting[:], []
+    for surroundings, act in waiting:
+        surroundings.run(_emit_without_database, act)
 
 
 def _emit_without_database(act: Act) -> None:
     event = build_act(act, in_database=False)
-    key: RouteKey = (event.event, event.object_type, event.level, act.sinks)
+    key = _key_of(event, act.sinks)
+    handled = sys.exception()
+    try:
+        event, key, _ = _processed(event, key, routes_for(key), global_processors())
+    except DropEvent:
+        return
+    except AuditProcessorError as exc:
+        # There is no write to undo, and the program could not start.
+        log_failure("An audit event was lost.", error=exc, handled=handled)
+        return
     _observe(event)
     transactions.deliver_without_database(Entry(event, key, survives=True, keep=True))
 
@@ -171,9 +184,8 @@ def freeze(act: Act) -> None:
     """Take an act's time and values as they are now, because it is emitted later."""
     act.timestamp = act.timestamp or datetime.now(tz=UTC)
     secrets = set(act.secrets)
-    act.data = _safe_mapping(act.data, secrets, "data")
-    if act.message is not None:
-        act.message = safe_text(act.message, limit=sys.maxsize)
+    act.data = clean_mapping(act.data, secrets, "data")
+    act.message = "" if act.message is None else safe_text(act.message, limit=sys.maxsize)
     act.secrets = frozenset(secrets)
 
 
@@ -181,9 +193,9 @@ def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
     """Complete a custom event with its surroundings, redacted and safe."""
     # All secrets first: each of them must leave every text.
     secrets = set(act.secrets)
-    _safe(act.data, secrets)
+    clean_value(act.data, secrets)
     around = _surroundings(secrets)
-    data = _safe_mapping(act.data, secrets, "data")
+    data = clean_mapping(act.data, secrets, "data")
     now = act.timestamp or datetime.now(tz=UTC)
     error = None
     if act.error is not None:
@@ -211,26 +223,6 @@ def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
         database=act.database if in_database else None,
         transaction=transactions.transaction_id(connections[act.database]) if in_database else None,
     )
-
-
-def clean_text(value: Any, secrets: Collection[str] = (), *, limit: int = TEXT_LIMIT) -> str:
-    """A text for people: safe, without secrets, and at most ``limit`` characters.
-
-    Secrets are taken out before the text is cut, so that no half of one stays.
-
-    Args:
-        value: shown by its ``str()``.
-        secrets: values that must not reappear in it.
-        limit: characters that are kept.
-    """
-    whole = safe_text(value, limit=sys.maxsize)
-    text = safe_text(whole, limit=limit + _SCRUBBED_BEYOND)
-    text = redactor().scrub_text(text, secrets)
-    keep = limit - len(f"...[+{len(whole)}]")
-    if len(text) <= limit or keep <= 0 or len(whole) <= limit + _SCRUBBED_BEYOND:
-        return safe_text(text, limit=limit)
-    # It was cut before it was scrubbed: what is left out is counted from its true length.
-    return f"{text[:keep]}...[+{len(whole) - keep}]"
 
 
 @contextmanager
@@ -264,55 +256,57 @@ def _surroundings(secrets: set[str] | None = None) -> _Around:
     around = dict(said.context)
     if isinstance(around.get("query"), str):
         around["query"] = redactor().redact_query_string(around["query"])
-    safe = _safe_mapping(around, secrets, "context")
+    safe = clean_mapping(around, secrets, "context")
     reason = None if said.reason is None else clean_text(said.reason, secrets)
     return _Around(said, safe, reason)
 
 
-def _safe_mapping(values: Mapping[str, Any], secrets: set[str], name: str) -> dict[str, Any]:
-    """Named values, safe, masked and without the secrets, to which it adds those found here.
-
-    Where they are too long together, each is cut alone.
-    """
-    if not values:
-        return {}
-    # A secret may stand in a text before the name that says so.
-    _safe(dict(values), secrets)
-    scrub = redactor().scrubber(secrets)
-    whole = _safe(dict(values), secrets, scrub)
-    if "$cut" not in whole:
-        return whole  # type: ignore[no-any-return]
-    if len(values) > _KEYS_KEPT:
-        return {name: whole}
-    parts: dict[str, Any] = {}
-    for key, value in values.items():
-        part = _safe({key: value}, secrets, scrub)
-        if "$cut" in part:
-            part = {stable_key(scrub(key)): _safe(value, secrets, scrub)}
-        parts.update(part)
-    return parts
-
-
-def _safe(value: Any, secrets: set[str], scrub: Callable[[str], str] | None = None) -> Any:
-    limit, hide = conf.current().VALUE_LIMIT, redactor()
-    return make_safe(
-        value,
-        limit=limit,
-        is_sensitive=hide.is_sensitive,
-        secrets=secrets,
-        pairs=True,
-        scrub=scrub,
-    )
-
-
 def _submit(
-    connection: Any, event: AuditEvent, key: RouteKey, routes: Routes, *, survives: bool
-) -> None:
+    connection: Any,
+    event: AuditEvent,
+    key: RouteKey,
+    routes: Routes,
+    processors: tuple[Processor, ...],
+    *,
+    survives: bool,
+) -> bool:
+    """Send an event on its way; false if a processor dropped it."""
+    try:
+        event, key, routes = _processed(event, key, routes, processors)
+    except DropEvent:
+        return False
     _observe(event)
     if routes:
         transactions.submit(
             connection, Entry(event, key, survives=survives, keep=bool(routes.after_commit))
         )
+    return True
+
+
+def _processed(
+    event: AuditEvent, key: RouteKey, routes: Routes, processors: tuple[Processor, ...]
+) -> tuple[AuditEvent, RouteKey, Routes]:
+    """The event as the user's processors want it, and where it goes now.
+
+    Raises:
+        DropEvent: nowhere; each sink that it would have gone to counts it.
+        AuditProcessorError: a processor failed.
+    """
+    if not processors:
+        return event, key, routes
+    try:
+        with context.suspend_audit():
+            event = run(processors, event)
+    except DropEvent:
+        for route in (*routes.transactional, *routes.after_commit):
+            counters.count(route.alias, "dropped", 1)
+        raise
+    key = _key_of(event, key[-1])
+    return event, key, routes_for(key)
+
+
+def _key_of(event: AuditEvent, aliases: tuple[str, ...] | None) -> RouteKey:
+    return (event.event, event.object_type, event.level, aliases)
 
 
 def _observe(event: AuditEvent) -> None:

@@ -12,12 +12,13 @@ import heapq
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -32,6 +33,7 @@ from django_signal_audit.exceptions import AuditError
 from django_signal_audit.ids import lowest_uuid7
 from django_signal_audit.models import AuditRecord, AuditRecordQuerySet, record_table_exists
 from django_signal_audit.sinks import FileSink, routing
+from django_signal_audit.sinks.aliases import own_databases
 
 PAGE_SIZE: Final = 500
 
@@ -49,7 +51,7 @@ class TrailFilter:
     """Which events of a trail are wanted; what is left out does not filter.
 
     Attributes:
-        since: first moment included; naive values are in the current time zone.
+        since: first moment included; naive values are in the default time zone.
         until: first moment left out.
         object_type: ``app_label.model``, in any case.
         object_id: the object's key as text; it needs ``object_type``.
@@ -136,7 +138,12 @@ class TrailFilter:
 
 
 def read_database(
-    alias: str, trail_filter: TrailFilter | None = None, *, page_size: int = PAGE_SIZE
+    alias: str,
+    trail_filter: TrailFilter | None = None,
+    *,
+    page_size: int = PAGE_SIZE,
+    after: uuid.UUID | None = None,
+    until: uuid.UUID | None = None,
 ) -> Iterator[AuditEvent]:
     """The events that one database holds, oldest first.
 
@@ -147,13 +154,17 @@ def read_database(
         alias: the database.
         trail_filter: which events; all of them if left out.
         page_size: how many records are in memory at a time.
+        after: the last id that is left out.
+        until: the last id that is included.
 
     Raises:
         AuditError: a record cannot be read as an event.
     """
     wanted = trail_filter or TrailFilter()
     records = wanted.narrow(AuditRecord.objects.using(alias)).order_by("id")
-    page = records[:page_size]
+    if until is not None:
+        records = records.filter(id__lte=until)
+    page = (records if after is None else records.filter(id__gt=after))[:page_size]
     while True:
         rows = list(page)
         for record in rows:
@@ -177,12 +188,35 @@ def read_databases(
     Raises:
         AuditError: a record cannot be read as an event.
     """
-    trails = [read_database(alias, trail_filter) for alias in aliases]
-    last = None
-    for event in heapq.merge(*trails, key=_order):
+    found = list(aliases)
+    own = [alias for alias in own_databases() if alias in found]
+    waiting = heapq.merge(
+        *(read_database(alias, trail_filter) for alias in found if alias not in own), key=_order
+    )
+    last: uuid.UUID | None = None
+    for event in _with_own(waiting, own, trail_filter):
         if event.id != last:
             yield event
         last = event.id
+
+
+def _with_own(
+    waiting: Iterator[AuditEvent], own: Sequence[str], trail_filter: TrailFilter | None
+) -> Iterator[AuditEvent]:
+    """Merge what waits to be moved with what was moved to the trail's own database.
+
+    A record leaves its first database only when it is in the other one. So each stretch of the
+    trail is read where records wait first: one that is moved meanwhile is seen twice, and
+    never missed.
+    """
+    after: uuid.UUID | None = None
+    while block := list(islice(waiting, PAGE_SIZE)) if own else []:
+        until = block[-1].id
+        moved = [read_database(one, trail_filter, after=after, until=until) for one in own]
+        yield from heapq.merge(block, *moved, key=_order)
+        after = until
+    rest = [read_database(one, trail_filter, after=after) for one in own]
+    yield from heapq.merge(waiting, *rest, key=_order)
 
 
 class FileTrail:
@@ -388,7 +422,9 @@ def _lowest_id(moment: datetime | None) -> uuid.UUID | None:
 
 
 def _aware(moment: datetime) -> datetime:
-    return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+    if timezone.is_aware(moment):
+        return moment
+    return timezone.make_aware(moment, timezone.get_default_timezone())
 
 
 def _order(event: AuditEvent) -> int:

@@ -11,11 +11,12 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
-from django.utils.functional import LazyObject, empty
 
 from django_signal_audit import context, pipeline, tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django_signal_audit.event import Actor
     from django_signal_audit.pipeline import Act
 
@@ -44,14 +45,9 @@ def _accept(act: Act) -> None:
     """Hand an event over to a task: its values, time, actor and request are those of now."""
     if apps.ready:
         pipeline.freeze(act)
-    actor = _actor_known_now()
-    with nullcontext() if actor is None else context.audit_context(actor=actor):
-        tasks.start(functools.partial(pipeline.emit_act, act))
+    tasks.start(functools.partial(_emit, act, context.actor_now()))
 
 
-def _actor_known_now() -> Actor | None:
-    """Who acts, if no query is needed to know: the program may log in or out before the write."""
-    user = getattr(context.current_request(), "user", None)
-    if isinstance(user, LazyObject) and user.__dict__["_wrapped"] is empty:
-        return None
-    return context.current_actor()
+def _emit(act: Act, who: Callable[[], Actor | None]) -> None:
+    with context.audit_context(actor=who()):
+        pipeline.emit_act(act)

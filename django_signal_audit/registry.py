@@ -7,21 +7,40 @@ migrations are other classes with the same label.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from django.apps import apps
 
 from django_signal_audit import conf
 from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.policy import (
+    OPERATIONS,
+    OPTIONS,
+    AuditPolicy,
+    PolicyOptions,
+    check_options,
+    make_policy,
+    require_consistent,
+    require_entry,
+)
 
 if TYPE_CHECKING:
     from django.db.models import Model
 
-    from django_signal_audit.event import AuditEvent
-
-OPERATIONS: Final = frozenset({"create", "update", "delete", "m2m"})
+__all__ = [
+    "OPERATIONS",
+    "OPTIONS",
+    "AuditPolicy",
+    "PolicyOptions",
+    "is_record",
+    "make_policy",
+    "policy_for",
+    "policy_under",
+    "register",
+    "registered_labels",
+    "unregister",
+]
 
 OWN_APP: Final = "django_signal_audit"
 RECORD: Final = f"{OWN_APP}.auditrecord"
@@ -29,60 +48,6 @@ RECORD: Final = f"{OWN_APP}.auditrecord"
 # The bookkeeping of `migrate` itself: a wildcard does not mean it; its exact label does.
 _NOT_BY_WILDCARD: Final = frozenset({"migrations.migration"})
 
-
-@dataclass(frozen=True, slots=True)
-class AuditPolicy:
-    """How one model is audited.
-
-    Attributes:
-        label: ``app_label.model``, lower case.
-        include_fields: names of the only fields to record; ``None`` means all.
-        exclude_fields: names of fields that are never recorded.
-        mask_fields: names of fields whose values are recorded as ``"[redacted]"``.
-        m2m_fields: names of many-to-many fields to record; ``None`` means all declared.
-        on: which of ``create``, ``update``, ``delete``, ``m2m`` are recorded.
-        sinks: aliases of the only sinks that get this model's events; ``None`` means all.
-        before: where the old values come from: ``database`` or ``loaded``.
-        when: asked with each event; a false answer drops it.
-    """
-
-    label: str
-    include_fields: frozenset[str] | None = None
-    exclude_fields: frozenset[str] = frozenset()
-    mask_fields: frozenset[str] = frozenset()
-    m2m_fields: frozenset[str] | None = None
-    on: frozenset[str] = OPERATIONS
-    sinks: tuple[str, ...] | None = None
-    before: Literal["database", "loaded"] = "database"
-    when: Callable[[AuditEvent], bool] | None = None
-
-    def records_field(self, name: str) -> bool:
-        """Whether a field's changes belong in the trail."""
-        if self.include_fields is not None and name not in self.include_fields:
-            return False
-        return name not in self.exclude_fields
-
-    def records_m2m(self, name: str) -> bool:
-        """Whether a many-to-many field's changes belong in the trail."""
-        if "m2m" not in self.on or name in self.exclude_fields:
-            return False
-        return self.m2m_fields is None or name in self.m2m_fields
-
-
-class PolicyOptions(TypedDict, total=False):
-    """The options of ``@audited``, ``register`` and an entry of ``MODELS``."""
-
-    include_fields: Collection[str] | None
-    exclude_fields: Collection[str]
-    mask_fields: Collection[str]
-    m2m_fields: Collection[str] | None
-    on: Collection[str]
-    sinks: Collection[str] | None
-    before: Literal["database", "loaded"]
-    when: Callable[[AuditEvent], bool] | None
-
-
-OPTIONS: Final = tuple(f.name for f in fields(AuditPolicy) if f.name != "label")
 
 _by_label: dict[str, Mapping[str, Any]] = {}
 _by_abstract_class: dict[type[Model], Mapping[str, Any]] = {}
@@ -154,6 +119,11 @@ def policy_for(model: type[Model]) -> AuditPolicy | None:
         return policy
 
 
+def policy_under(model: type[Model], config: conf.Config) -> AuditPolicy | None:
+    """The policy of a model as another configuration would make it, for system checks."""
+    return _resolve(_label_of(model), model, config)
+
+
 def is_record(model: type[Model]) -> bool:
     """Whether a model is the trail's own, whose rows nobody changes."""
     return _label_of(model) == RECORD
@@ -164,79 +134,11 @@ def registered_labels() -> frozenset[str]:
     return frozenset(_by_label)
 
 
-def check_options(where: str, options: Mapping[str, Any]) -> None:
-    """Refuse unknown policy options and wrong values.
-
-    Whether they contradict each other is asked of a model's whole policy, code and
-    settings together, by ``policy_for``.
-
-    Args:
-        where: what to name in the message: a model or its entry in the settings.
-        options: as given by the user; not changed.
-
-    Raises:
-        AuditConfigurationError: naming the option and what to write instead.
-    """
-    for name, value in options.items():
-        if name not in OPTIONS:
-            raise AuditConfigurationError(
-                f"{where}: there is no audit option {name!r}. {conf.nearest(name, OPTIONS)}"
-            )
-        if name in {"include_fields", "exclude_fields", "mask_fields", "m2m_fields", "on", "sinks"}:
-            optional = name in {"include_fields", "m2m_fields", "sinks"}
-            _require_names(where, name, value, optional=optional)
-    for operation in options.get("on", ()):
-        if operation not in OPERATIONS:
-            raise AuditConfigurationError(
-                f"{where}: on={operation!r} is no operation. {conf.nearest(operation, OPERATIONS)}"
-            )
-    if options.get("before", "database") not in ("database", "loaded"):
-        raise AuditConfigurationError(
-            f"{where}: before={options['before']!r} must be 'database' or 'loaded'."
-        )
-    if options.get("when") is not None and not callable(options["when"]):
-        raise AuditConfigurationError(
-            f"{where}: when must be a callable that takes the event, not {options['when']!r}."
-        )
-
-
-def _require_names(where: str, name: str, value: Any, *, optional: bool) -> None:
-    if optional and value is None:
-        return
-    if (
-        isinstance(value, str)
-        or not isinstance(value, Collection)
-        or not all(isinstance(item, str) for item in value)
-    ):
-        example = value if isinstance(value, str) else "name"
-        raise AuditConfigurationError(
-            f"{where}: {name} must be a list of names, such as [{example!r}], not {value!r}."
-        )
-
-
-def require_consistent(where: str, options: Mapping[str, Any]) -> None:
-    """Refuse options that contradict each other.
-
-    Args:
-        where: what to name in the message.
-        options: checked one by one already.
-
-    Raises:
-        AuditConfigurationError: saying which to leave out.
-    """
-    if options.get("include_fields") is not None and options.get("exclude_fields"):
-        raise AuditConfigurationError(
-            f"{where}: give include_fields or exclude_fields, not both; a field that is not "
-            "included is excluded already. If one is in the code and one in the settings, "
-            "switch the code's off in the settings: 'include_fields': None or "
-            "'exclude_fields': []."
-        )
-
-
 def _require_label(label: str) -> str:
     if label.count(".") != 1 or not all(label.split(".")) or "*" in label:
         raise AuditConfigurationError(
-            f"{label!r} is no model label; write 'app_label.ModelName', such as 'auth.User'."
+            f"{label!r} is no model label.",
+            hint="Write 'app_label.ModelName', such as 'auth.User'.",
         )
     return label.lower()
 
@@ -316,31 +218,6 @@ def _from_settings(
             value = by_label[pattern]
             if value is False:
                 return False, {}
-            if not isinstance(value, Mapping):
-                raise AuditConfigurationError(
-                    f"{conf.SETTING}['MODELS'][{pattern!r}] must be a dict of options, or False "
-                    f"to exclude it, not {value!r}."
-                )
+            require_entry(f"{conf.SETTING}['MODELS'][{pattern!r}]", value)
             return True, value
     return None, {}
-
-
-def make_policy(label: str, options: Mapping[str, Any]) -> AuditPolicy:
-    """Build a policy from checked options."""
-
-    def names(key: str) -> frozenset[str]:
-        return frozenset(options.get(key) or ())
-
-    return AuditPolicy(
-        label=label,
-        include_fields=names("include_fields")
-        if options.get("include_fields") is not None
-        else None,
-        exclude_fields=names("exclude_fields"),
-        mask_fields=names("mask_fields"),
-        m2m_fields=names("m2m_fields") if options.get("m2m_fields") is not None else None,
-        on=frozenset(options.get("on", OPERATIONS)),
-        sinks=tuple(options["sinks"]) if options.get("sinks") is not None else None,
-        before=options.get("before", "database"),
-        when=options.get("when"),
-    )

@@ -5,17 +5,20 @@ An ``AuditSignal`` records first and dispatches after, so that no receiver can s
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import functools
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from asgiref.sync import sync_to_async
+from django.apps import AppConfig
 from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model
 from django.dispatch import Signal
 
-from django_signal_audit import conf, internals, pipeline, registry
+from django_signal_audit import conf, internals, registry, tasks
+from django_signal_audit.cleaning import TEXT_LIMIT
+from django_signal_audit.definitions import remember
 from django_signal_audit.event import Outcome
-from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.exceptions import AuditConfigurationError, raise_found
 from django_signal_audit.keys import default_repr, object_key, object_type
 from django_signal_audit.masking import instance_secrets
 from django_signal_audit.pipeline import Act
@@ -41,23 +44,62 @@ def check_definition(where: str, event: Any, level: Any, **lists: Collection[str
         where: what to name in the message.
         event: its name.
         level: its level.
-        **lists: arguments that must be lists of names, or ``None``.
+        **lists: arguments that must be lists of names; ``sinks`` may be ``None``, but not empty.
 
     Raises:
         AuditConfigurationError: saying what to write instead.
     """
+    raise_found(_definition_mistakes(where, event, level, lists))
+
+
+def _definition_mistakes(
+    where: str, event: Any, level: Any, lists: Mapping[str, Collection[str] | None]
+) -> Iterator[AuditConfigurationError]:
     if not isinstance(event, str) or not event:
-        raise AuditConfigurationError(
-            f"{where}: the event's name must be a text such as 'shift.assigned', not {event!r}."
+        yield AuditConfigurationError(
+            f"{where}: the event's name is {event!r}.",
+            hint="Write a text, such as 'shift.assigned'.",
         )
     if not isinstance(level, str) or level not in LEVELS:
-        raise AuditConfigurationError(
-            f"{where}: level {level!r} is no level. {conf.nearest(level, LEVELS)}"
+        yield AuditConfigurationError(
+            f"{where}: level {level!r} is no level.", hint=conf.nearest(level, LEVELS)
         )
+    yield from _list_mistakes(where, lists)
+
+
+def check_lists(where: str, **lists: Collection[str] | None) -> None:
+    """Refuse what is no list of names.
+
+    Args:
+        where: what to name in the message.
+        **lists: arguments that must be lists of names; ``sinks`` may be ``None``, but not empty.
+
+    Raises:
+        AuditConfigurationError: saying what to write instead.
+    """
+    raise_found(_list_mistakes(where, lists))
+
+
+def _list_mistakes(
+    where: str, lists: Mapping[str, Collection[str] | None]
+) -> Iterator[AuditConfigurationError]:
     for name, value in lists.items():
         if isinstance(value, str):
-            raise AuditConfigurationError(
-                f"{where}: {name} must be a list of names, such as [{value!r}]."
+            yield AuditConfigurationError(
+                f"{where}: {name} is {value!r}.",
+                hint=f"Write a list of names, such as [{value!r}].",
+            )
+        elif name == "sinks" and value is None:
+            continue
+        elif not isinstance(value, Collection) or not all(isinstance(one, str) for one in value):
+            yield AuditConfigurationError(
+                f"{where}: {name} is {value!r:.100}.",
+                hint="Write a list of names, such as ['default'].",
+            )
+        elif name == "sinks" and not value:
+            yield AuditConfigurationError(
+                f"{where}: sinks is empty, so that nothing would be recorded.",
+                hint="Leave it out for all sinks, or name some of them.",
             )
 
 
@@ -87,6 +129,7 @@ class AuditSignal(Signal):
         self.sinks = None if sinks is None else tuple(sinks)
         self.required = tuple(required)
         self._texts: dict[str, str] = {}
+        remember(self, f"define_event({event!r})", self.sinks)
 
     # Django tells senders apart by identity, and two equal texts may be two objects.
 
@@ -106,13 +149,14 @@ class AuditSignal(Signal):
         self, receiver: Any = None, sender: Any = None, dispatch_uid: Any = None
     ) -> bool:
         """Disconnect a receiver as ``Signal.disconnect`` does."""
-        return super().disconnect(receiver, self._known(sender), dispatch_uid)
+        return super().disconnect(receiver, self._known_sender(sender), dispatch_uid)
 
     def has_listeners(self, sender: Any = None) -> bool:
         """Whether a sending by this sender would reach a receiver."""
-        return super().has_listeners(self._known(sender))
+        return super().has_listeners(self._known_sender(sender))
 
-    def _known(self, sender: Any) -> Any:
+    def _known_sender(self, sender: Any) -> Any:
+        """The very text that Django knows a ``str`` sender by; any other sender as it is."""
         return self._texts.get(sender, sender) if isinstance(sender, str) else sender
 
     def send(self, sender: Any, **named: Any) -> list[tuple[Callable[..., Any], Any]]:
@@ -133,26 +177,26 @@ class AuditSignal(Signal):
             AuditSinkError: outside of a transaction, a sink whose policy is ``raise`` failed.
         """
         self._record(sender, named)
-        return super().send(self._known(sender), **named)
+        return super().send(self._known_sender(sender), **named)
 
     def send_robust(
         self, sender: Any, **named: Any
     ) -> list[tuple[Callable[..., Any], Any | Exception]]:
         """Record the event, then call the receivers as ``Signal.send_robust`` does."""
         self._record(sender, named)
-        return super().send_robust(self._known(sender), **named)
+        return super().send_robust(self._known_sender(sender), **named)
 
     async def asend(self, sender: Any, **named: Any) -> list[tuple[Callable[..., Any], Any]]:
         """Record the event, then call the receivers as ``Signal.asend`` does."""
-        await sync_to_async(self._record)(sender, named)
-        return await super().asend(self._known(sender), **named)
+        await tasks.run(functools.partial(self._record, sender, named))
+        return await super().asend(self._known_sender(sender), **named)
 
     async def asend_robust(
         self, sender: Any, **named: Any
     ) -> list[tuple[Callable[..., Any], Any | Exception]]:
         """Record the event, then call the receivers as ``Signal.asend_robust`` does."""
-        await sync_to_async(self._record)(sender, named)
-        return await super().asend_robust(self._known(sender), **named)
+        await tasks.run(functools.partial(self._record, sender, named))
+        return await super().asend_robust(self._known_sender(sender), **named)
 
     def _record(self, sender: Any, named: dict[str, Any]) -> None:
         record_act(self._act(sender, named), _request_in(named))
@@ -180,7 +224,7 @@ class AuditSignal(Signal):
             database=named.get("using") or DEFAULT_DB_ALIAS,
             sinks=self.sinks,
         )
-        instance = named.get("instance")
+        instance = internals.unwrapped(named.get("instance"))
         if isinstance(instance, Model):
             describe_instance(act, instance)
             if named.get("using") is None:
@@ -226,7 +270,7 @@ def describe_instance(act: Act, instance: Model) -> None:
     if limit and instance.get_deferred_fields():
         act.object_repr = default_repr(model, act.object_id or "None")
     elif limit:
-        act.object_repr = safe_text(instance, limit=pipeline.TEXT_LIMIT)
+        act.object_repr = safe_text(instance, limit=TEXT_LIMIT)
     policy = registry.policy_for(model)
     act.secrets |= instance_secrets(instance, frozenset() if policy is None else policy.mask_fields)
 
@@ -239,6 +283,8 @@ def describe_sender(sender: Any) -> str:
         return sender._meta.label
     if isinstance(sender, type) or callable(sender):
         return f"{sender.__module__}.{getattr(sender, '__qualname__', type(sender).__qualname__)}"
+    if isinstance(sender, AppConfig):
+        return sender.name
     return "" if sender is None else safe_text(sender)
 
 

@@ -16,9 +16,15 @@ from django.db import connections, transaction
 
 from django_signal_audit import conf, internals
 from django_signal_audit.ids import uuid7
-from django_signal_audit.sinks.delivery import dispatch_after_commit, write_transactional
+from django_signal_audit.outcomes import ConnectionState, end_in_failure, flush
+from django_signal_audit.sinks.aliases import own_databases
+from django_signal_audit.sinks.delivery import (
+    dispatch_after_commit,
+    write_transactional,
+)
+from django_signal_audit.sinks.following import Committed
 from django_signal_audit.sinks.routing import routes_for
-from django_signal_audit.wrapping import STATE, ConnectionState, end_in_failure, flush, state_of
+from django_signal_audit.wrapping import STATE, state_of
 
 if TYPE_CHECKING:
     import uuid
@@ -28,13 +34,7 @@ if TYPE_CHECKING:
     from django_signal_audit.buffer import Entry
 
 
-def in_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a write now would wait for a COMMIT, without connecting to find out."""
-    if connection.in_atomic_block:
-        return True
-    if connection.connection is None:
-        return not connection.settings_dict["AUTOCOMMIT"]
-    return not connection.autocommit
+in_transaction = internals.in_transaction
 
 
 @contextmanager
@@ -135,6 +135,12 @@ def connect_reads() -> None:
     from django_signal_audit import models  # noqa: PLC0415 - not before apps are loaded
 
     models.before_read = flush_before_read
+    models.own_database = _own_database
+
+
+def _own_database() -> str | None:
+    """The alias of the trail's own database, where one is configured."""
+    return next(iter(own_databases()), None)
 
 
 def _deliver_now(connection: BaseDatabaseWrapper, entry: Entry) -> None:
@@ -145,3 +151,7 @@ def _deliver_now(connection: BaseDatabaseWrapper, entry: Entry) -> None:
             write_transactional(connection, entries, in_transaction=False)
     finally:
         dispatch_after_commit([entries])
+    committed = Committed()
+    committed.add([entry.event])
+    if committed:
+        committed.tell(connection)

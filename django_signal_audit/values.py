@@ -63,6 +63,7 @@ __all__ = [
     "KEY_LENGTH",
     "MAX_DEPTH",
     "MAX_ITEMS",
+    "free_key",
     "hidden_key",
     "make_safe",
     "restore_floats",
@@ -264,7 +265,7 @@ class _Walk:
                 safe = self.convert(item, depth)
             if self.scrub is not None:
                 name = self.scrub(name)
-            result[_free_key(short_key(name), result)] = safe
+            result[free_key(short_key(name), result)] = safe
         return result
 
     def sequence(self, value: Iterable[Any], depth: int) -> list[Any]:
@@ -351,7 +352,7 @@ def _inner(value: Any, kind: type) -> Any:
     return value._wrapped
 
 
-def _free_key(name: str, taken: dict[str, Any]) -> str:
+def free_key(name: str, taken: dict[str, Any]) -> str:
     """The name, or with ``~2``, ``~3``, ... when ``1`` and ``"1"`` are both keys."""
     free, number = name, 1
     while free in taken:

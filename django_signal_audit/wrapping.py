@@ -10,71 +10,25 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from django.db import Error
 
-from django_signal_audit import internals
-from django_signal_audit.buffer import Entry, TransactionBuffer
-from django_signal_audit.sinks import counters
-from django_signal_audit.sinks.delivery import (
-    by_route,
-    dispatch_after_commit,
-    log_loss,
-    write_survivor,
-    write_transactional,
+from django_signal_audit import internals, statements
+from django_signal_audit.outcomes import (
+    ConnectionState,
+    deliver_ended,
+    end_in_failure,
+    end_quietly,
+    flush,
 )
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from django_signal_audit.event import AuditEvent
-    from django_signal_audit.sinks.routing import Route
-
 logger = logging.getLogger("django_signal_audit")
 
 STATE: Final = "_signal_audit_state"
-
-
-@dataclass(slots=True)
-class ConnectionState:
-    """What this module knows of one connection.
-
-    Attributes:
-        buffer: the events of the open transaction.
-        transaction_id: groups them; made with the first event.
-        of_testcase: the transaction is a ``TestCase``'s, whose rollback is no failure.
-        testcase_savepoint: of a test inside a ``TestCase``; its rollback is no failure either.
-        write_locked: on SQLite, this transaction holds the write lock for certain.
-        begun_by: the savepoint that began this transaction, whose release commits it.
-        busy: a flush is running; nothing else may flush.
-        commits: how many transactions with events were committed on this connection.
-        original: the methods of the connection that are wrapped.
-    """
-
-    buffer: TransactionBuffer = field(default_factory=TransactionBuffer)
-    transaction_id: uuid.UUID | None = None
-    of_testcase: bool = False
-    testcase_savepoint: str | None = None
-    write_locked: bool = False
-    begun_by: str | None = None
-    busy: bool = False
-    commits: int = 0
-    original: dict[str, Callable[..., Any]] = field(default_factory=dict)
-
-    def end(self) -> TransactionBuffer:
-        """Hand over the buffer and start with an empty one."""
-        ended, self.buffer = self.buffer, TransactionBuffer()
-        self.transaction_id = None
-        self.of_testcase = False
-        self.testcase_savepoint = None
-        self.write_locked = False
-        self.begun_by = None
-        return ended
 
 
 def state_of(connection: BaseDatabaseWrapper) -> ConnectionState:
@@ -84,29 +38,6 @@ def state_of(connection: BaseDatabaseWrapper) -> ConnectionState:
     except AttributeError:
         state = _install(connection)
     return state
-
-
-def flush(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
-    """Write what is unwritten to the transactional sinks, inside the open transaction.
-
-    If that fails, the transaction lacks records it needs, so an open block is doomed.
-    """
-    if state.busy:
-        return
-
-    def write(entries: list[Entry]) -> None:
-        internals.begin_for_raw_statements(connection)
-        write_transactional(connection, entries, in_transaction=True)
-
-    state.busy = True
-    try:
-        state.buffer.flush(write)
-    except BaseException as exc:
-        if connection.in_atomic_block:
-            internals.doom(connection, exc)
-        raise
-    finally:
-        state.busy = False
 
 
 def _install(connection: BaseDatabaseWrapper) -> ConnectionState:
@@ -124,6 +55,8 @@ def _install(connection: BaseDatabaseWrapper) -> ConnectionState:
         name = wrapper.__name__.removeprefix("_")
         state.original[name] = getattr(connection, name)
         setattr(connection, name, functools.partial(wrapper, connection, state))
+    if connection.vendor == "mysql":
+        statements.watch(connection, state)
     setattr(connection, STATE, state)
     return state
 
@@ -157,7 +90,7 @@ def _savepoint_commit(
         flush(connection, state)
     state.original["savepoint_commit"](sid)
     if commits:
-        _deliver_ended(state)
+        deliver_ended(state)
     elif sid is not None:
         state.buffer.release(sid)
 
@@ -165,7 +98,7 @@ def _savepoint_commit(
 def _commit(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
     if not state.buffer:
         state.original["commit"]()
-        state.end().clear()
+        end_quietly(state)
         return
     # The original's own checks, made before anything is written or rolled back.
     connection.validate_thread_sharing()
@@ -178,7 +111,24 @@ def _commit(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
         if internals.has_no_transaction(connection):
             end_in_failure(connection, state, usable=True)
         raise
-    _deliver_ended(state)
+    try:
+        deliver_ended(state)
+    finally:
+        _end_what_sinks_began(connection, state)
+
+
+def _end_what_sinks_began(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
+    """Commit what a sink wrote through this connection, as a handler of ``logging`` may.
+
+    Django turns autocommit on next, which PostgreSQL's drivers refuse while a transaction is open.
+    """
+    if not internals.is_left_open(connection):
+        return
+    try:
+        state.original["commit"]()
+    except Error:
+        logger.exception("What a sink wrote after COMMIT was rolled back.")
+        state.original["rollback"]()
 
 
 def _flush_or_abandon(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
@@ -190,15 +140,6 @@ def _flush_or_abandon(connection: BaseDatabaseWrapper, state: ConnectionState) -
         except Error:
             connection.close()
         raise
-
-
-def _deliver_ended(state: ConnectionState) -> None:
-    state.commits += 1
-    ended = state.end()
-    try:
-        dispatch_after_commit(ended.batches())
-    finally:
-        ended.clear()
 
 
 def _rollback(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
@@ -213,12 +154,15 @@ def _rollback(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
         end_in_failure(connection, state, usable=True)
         raise
     end_in_failure(connection, state, usable=True)
+    _end_what_sinks_began(connection, state)
 
 
 def _close(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
     try:
         state.original["close"]()
     finally:
+        # Whoever connects next may be amid something else.
+        state.committed.forget()
         # Django ignores close() on an in-memory SQLite database: its transaction is still open.
         if connection.connection is None or connection.closed_in_transaction:
             end_in_failure(connection, state, usable=False)
@@ -230,6 +174,22 @@ def _set_autocommit(
     autocommit: bool,
     force_begin_transaction_with_broken_autocommit: bool = False,
 ) -> None:
+    try:
+        _set_autocommit_and_deliver(
+            connection, state, autocommit, force_begin_transaction_with_broken_autocommit
+        )
+    finally:
+        # Only now no transaction is open, so statements of ours need no COMMIT of anybody.
+        if state.committed and connection.autocommit and not connection.in_atomic_block:
+            state.committed.tell(connection)
+
+
+def _set_autocommit_and_deliver(
+    connection: BaseDatabaseWrapper,
+    state: ConnectionState,
+    autocommit: bool,
+    force_begin_transaction_with_broken_autocommit: bool,
+) -> None:
     set_it = functools.partial(
         state.original["set_autocommit"],
         autocommit,
@@ -239,10 +199,7 @@ def _set_autocommit(
     )
     if not state.buffer:
         set_it()
-        state.end().clear()
-        return
-    if not autocommit:
-        set_it()
+        end_quietly(state)
         return
     # Turning autocommit on commits what is open.
     connection.validate_no_atomic_block()
@@ -251,83 +208,4 @@ def _set_autocommit(
         set_it()
     finally:
         if connection.autocommit:
-            _deliver_ended(state)
-
-
-# Custom events after a rollback
-
-
-def end_in_failure(
-    connection: BaseDatabaseWrapper, state: ConnectionState, *, usable: bool
-) -> None:
-    """Drop the model events of a failed transaction, and write its custom ones, marked.
-
-    Nothing is raised: the caller is handling the error that failed the transaction. What
-    cannot be written is counted and logged.
-
-    Args:
-        connection: the wrapped connection.
-        state: its state.
-        usable: whether it can take statements, outside of any transaction.
-    """
-    discard = state.of_testcase
-    ended = state.end()
-    try:
-        if discard:
-            return
-        for batch in ended.survivors():
-            routes = by_route(batch, transactional=True)
-            if routes and usable:
-                _write_survivors(connection, state, routes)
-            elif routes:
-                _write_survivors_anew(connection, routes)
-            dispatch_after_commit([batch])
-    finally:
-        ended.clear()
-
-
-def _write_survivors(
-    connection: BaseDatabaseWrapper,
-    state: ConnectionState,
-    routes: list[tuple[Route, list[AuditEvent]]],
-) -> None:
-    handled = sys.exception()
-    for route, events in routes:
-        try:
-            internals.begin_for_raw_statements(connection)
-            write_survivor(connection, route, events)
-            state.original["commit"]()
-        except Exception as exc:  # noqa: BLE001 - logged and counted; the first error is on its way
-            log_loss(route, events, exc, handled)
-            _roll_back_quietly(state)
-        else:
-            counters.count(route.alias, "written", len(events))
-
-
-def _roll_back_quietly(state: ConnectionState) -> None:
-    try:
-        state.original["rollback"]()
-    except Error:
-        # Django closes a connection that cannot roll back; so does its next user.
-        logger.warning("A connection could not be rolled back.", exc_info=True)
-
-
-def _write_survivors_anew(
-    like: BaseDatabaseWrapper, routes: list[tuple[Route, list[AuditEvent]]]
-) -> None:
-    """Write through a new connection, because the old one is dead or stuck in a block."""
-    handled = sys.exception()
-    fresh = like.copy()
-    try:
-        for route, events in routes:
-            try:
-                fresh.set_autocommit(False)
-                write_survivor(fresh, route, events)
-                fresh.commit()
-            except Exception as exc:  # noqa: BLE001 - logged and counted; the first error is on its way
-                log_loss(route, events, exc, handled)
-                fresh.close()
-            else:
-                counters.count(route.alias, "written", len(events))
-    finally:
-        fresh.close()
+            deliver_ended(state)

@@ -1,16 +1,61 @@
 """Fixtures of the whole suite."""
 
 import json
+import os
 from importlib.resources import files
 
 import pytest
+from hypothesis import HealthCheck, settings
 from jsonschema import Draft202012Validator
 
 from django_signal_audit import pipeline
 from django_signal_audit.sinks import counters, routing
+from tests.matrix import (
+    pytest_terminal_summary,  # noqa: F401 - hooks, found by their names
+    pytest_testnodedown,  # noqa: F401
+    remember_database,
+)
+
+# What they test asks no database, or brings its own: once is enough, with SQLite.
+SAME_ON_EVERY_DATABASE = (
+    "exports/",
+    "formats/",
+    "sinks/test_file.py",
+    "sinks/test_memory.py",
+    "sinks/test_stdout.py",
+    "test_docs.py::test_the_tutorial",
+    "test_environ.py",
+    "test_event.py",
+    "test_ids.py",
+    "test_import.py",
+    "test_packaging.py",
+    "test_redaction.py",
+    "test_sandbox.py",
+    "test_values.py",
+)
+
+# How fast the machine is just now, coverage measured or not, is no property of the code.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 SCHEMA = json.loads(files("django_signal_audit").joinpath("schema/event.v1.json").read_text())
 VALIDATED_PER_TEST = 200
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what need not run again for each database."""
+    for item in items:
+        module = item.nodeid.removeprefix("tests/")
+        if module.startswith(SAME_ON_EVERY_DATABASE) and "on_a_server" not in item.name:
+            item.add_marker("once")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _known_database(request, django_db_blocker):
+    """What the table of tested versions says of this run."""
+    if os.environ.get("MATRIX_DIR"):
+        with django_db_blocker.unblock():
+            remember_database(request.config)
 
 
 @pytest.fixture(autouse=True)

@@ -16,13 +16,18 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "tests.urls"
 
 _env = environ.Env()
+# Two runs on one server need two names.
+_name = os.environ.get("TEST_DATABASE_NAME", "test_signal_audit")
 if os.environ.get("DATABASE_URL"):
     DATABASES = {
-        "default": _env.db_url("DATABASE_URL"),
-        "other": _env.db_url("DATABASE_URL"),
+        "default": {**_env.db_url("DATABASE_URL"), "TEST": {"NAME": _name}},
+        "other": {**_env.db_url("DATABASE_URL"), "TEST": {"NAME": f"{_name}_other"}},
     }
-    DATABASES["other"]["TEST"] = {"NAME": "test_signal_audit_other"}
-    DATABASES["default"]["TEST"] = {"NAME": "test_signal_audit"}
+    for _database in DATABASES.values():
+        if _database["ENGINE"] == "django.db.backends.mysql":
+            # The server's own default may know three bytes a character, which is no emoji.
+            _database["OPTIONS"] = {"charset": "utf8mb4", **_database.get("OPTIONS", {})}
+            _database["TEST"]["CHARSET"] = "utf8mb4"
 else:
     DATABASES = {
         alias: {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
@@ -35,6 +40,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django_signal_audit",
     "tests.testapp",
+    "tests.bank",
 ]
 
 MIDDLEWARE = [

@@ -65,46 +65,46 @@ def test_an_unknown_key_names_the_nearest(key, advice):
 
 @pytest.mark.parametrize("value", [None, [], "MODELS", 5, {"MODELS"}])
 def test_the_setting_itself_must_be_a_dict(value):
-    with pytest.raises(AuditConfigurationError, match="SIGNAL_AUDIT must be a dict such as"):
+    with pytest.raises(AuditConfigurationError, match=r"SIGNAL_AUDIT is a \w+\. Write a dict"):
         conf.parse(value)
 
 
 @pytest.mark.parametrize("key", ["MODELS", "SIGNALS", "SINKS"])
 @pytest.mark.parametrize("value", [None, [], ["shop.Order"], "shop.Order", 5])
 def test_maps_must_be_dicts(key, value):
-    with pytest.raises(AuditConfigurationError, match=rf"\['{key}'\] must be a dict, not "):
+    with pytest.raises(AuditConfigurationError, match=rf"\['{key}'\] is a \w+\. Write a dict"):
         conf.parse({key: value})
 
 
 @pytest.mark.parametrize("key", ["MODELS", "SIGNALS", "SINKS"])
 def test_keys_of_maps_must_be_text(key):
-    with pytest.raises(AuditConfigurationError, match=rf"\['{key}'\]: its keys must be .* not 5"):
+    with pytest.raises(AuditConfigurationError, match=rf"\['{key}'\] has 5, .* Its keys are"):
         conf.parse({key: {5: {}}})
 
 
 @pytest.mark.parametrize("key", ["BUFFER_SIZE", "VALUE_LIMIT", "REPR_LIMIT"])
 @pytest.mark.parametrize("value", [None, "5000", 1.5, True, -1])
 def test_numbers_must_be_whole_and_large_enough(key, value):
-    with pytest.raises(AuditConfigurationError, match=rf"\['{key}'\] must be a whole number of"):
+    with pytest.raises(AuditConfigurationError, match=rf"\['{key}'\] is .* a whole number of"):
         conf.parse({key: value})
 
 
 @pytest.mark.parametrize("key", ["SENSITIVE_NAMES", "PLAIN_NAMES"])
 @pytest.mark.parametrize("value", [None, "iban", 5])
 def test_lists_of_names_must_be_lists(key, value):
-    with pytest.raises(AuditConfigurationError, match=rf"\['{key}'\] must be a list of names"):
+    with pytest.raises(AuditConfigurationError, match=rf"\['{key}'\] is .* a list of names"):
         conf.parse({key: value})
 
 
 @pytest.mark.parametrize("key", ["SENSITIVE_NAMES", "PLAIN_NAMES"])
 def test_names_must_be_text(key):
-    with pytest.raises(AuditConfigurationError, match="its items must be names, not 5"):
+    with pytest.raises(AuditConfigurationError, match=r"has 5, which is no text\. Its items are"):
         conf.parse({key: ["iban", 5]})
 
 
 @pytest.mark.parametrize("value", [None, 1, "yes"])
 def test_switches_must_be_booleans(value):
-    with pytest.raises(AuditConfigurationError, match="must be True or False"):
+    with pytest.raises(AuditConfigurationError, match="Write True or False"):
         conf.parse({"RECORD_UNCHANGED": value})
 
 
@@ -113,3 +113,31 @@ def test_a_wrong_setting_stays_wrong_on_every_read():
         for _ in range(2):
             with pytest.raises(AuditConfigurationError, match="Did you mean 'MODELS'"):
                 conf.current()
+
+
+def test_every_mistake_is_found_and_the_first_carries_the_others():
+    with pytest.raises(AuditConfigurationError) as caught:
+        conf.parse({"MODLES": {}, "BUFFER_SIZE": 0, "PLAIN_NAMES": [5, 6], "REPR_LIMIT": 10})
+
+    assert [(one.number, one.problem) for one in caught.value.all()] == [
+        ("E001", "SIGNAL_AUDIT has no key 'MODLES'."),
+        ("E002", "SIGNAL_AUDIT['BUFFER_SIZE'] is 0."),
+        ("E002", "SIGNAL_AUDIT['PLAIN_NAMES'] has 5, which is no text."),
+        ("E002", "SIGNAL_AUDIT['PLAIN_NAMES'] has 6, which is no text."),
+    ]
+
+
+def test_what_is_sound_can_be_had_beside_the_mistakes():
+    setting = {"MODLES": {}, "BUFFER_SIZE": 0, "REPR_LIMIT": 10}
+    with override_settings(SIGNAL_AUDIT=setting):
+        config, mistakes = conf.current_sound()
+
+    assert (config.REPR_LIMIT, config.BUFFER_SIZE) == (10, 5000)
+    assert len(mistakes) == 2
+
+
+def test_a_wrong_dict_of_sinks_is_not_printed():
+    with pytest.raises(AuditConfigurationError) as caught:
+        conf.parse({"SINKS": [{"OPTIONS": {"password": "hunter2"}}]})
+
+    assert "hunter2" not in str(caught.value)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import SynchronousOnlyOperation
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
-from django.urls import path, register_converter, resolve
+from django.urls import ResolverMatch, path, register_converter, resolve
 from django.utils.functional import SimpleLazyObject
 
 from django_signal_audit import audit_context, event_signal, set_actor, suspend_audit
@@ -128,6 +129,58 @@ def test_it_decorates_coroutine_functions_running_side_by_side():
         assert label() is None
 
     asyncio.run(main())
+
+
+@pytest.mark.django_db
+def test_it_decorates_sync_functions_that_return_a_coroutine():
+    """As ``View.dispatch`` does, where the handler is async."""
+
+    async def work():
+        await asyncio.sleep(0)
+        await event_signal.asend("x")
+        return current_actor()
+
+    def dispatch():
+        return work()
+
+    async def main():
+        named = await set_actor("bot")(dispatch)()
+        await audit_context(reason="why")(dispatch)()
+        await suspend_audit()(dispatch)()
+        return named, current_actor()
+
+    with capture_events() as events:
+        named, after = async_to_sync(main)()
+    assert (named.id, after) == ("bot", None)
+    first, second = events
+    assert (first.actor.id, first.reason) == ("bot", None)
+    assert (second.actor, second.reason) == (None, "why")
+
+
+def test_a_coroutine_of_anyones_making_is_followed():
+    class Ours(Coroutine):
+        def __await__(self):
+            yield from ()
+            return current_actor().id
+
+        def send(self, value):
+            raise NotImplementedError
+
+        def throw(self, *error):
+            raise NotImplementedError
+
+        def close(self):
+            return None
+
+    decorated = set_actor("bot")(Ours)
+
+    async def main():
+        return await decorated()
+
+    assert async_to_sync(main)() == "bot"
+    coroutine = decorated()
+    assert coroutine.__name__.endswith("Ours")
+    coroutine.close()
 
 
 def test_it_works_in_async_with():
@@ -510,6 +563,16 @@ def test_the_path_is_corrected_once_the_request_is_resolved():
     assert [event.context["path"] for event in events[1:]] == ["/confirm/[redacted]/"] * 2
     assert events[1].data == {"note": "[redacted]"}
     assert len({event.context["request_id"] for event in events}) == 1
+
+
+@pytest.mark.django_db
+def test_secrets_leave_the_path_of_a_match_that_was_made_by_hand():
+    request = RequestFactory().get("/confirm/c4nary-5ecret/")
+    request.resolver_match = ResolverMatch(confirm, (), {"token": "c4nary-5ecret"}, route="<token>")
+    with request_scope(request), capture_events() as events:
+        event_signal.send("x")
+
+    assert events[0].context["path"] == "/confirm/[redacted]/"
 
 
 def test_nothing_is_left_after_a_test():

@@ -24,7 +24,12 @@ def database(tmp_path, transactional_db):
             key: given[key] for key in ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")
         }
         settings["NAME"] = connection.settings_dict["NAME"]
-        settings["OPTIONS"] = {"application_name": "kills"}
+        if connection.vendor == "postgresql":
+            settings["OPTIONS"] = {"application_name": "kills"}
+        else:
+            settings["OPTIONS"] = {"charset": "utf8mb4"}
+            # The script waits until its dead have left the database: nobody else is to be there.
+            connections.close_all()
     return settings
 
 

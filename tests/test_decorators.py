@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import sys
 import time
+import warnings
 
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
@@ -11,9 +14,16 @@ from django.db.models.signals import post_migrate, post_save
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
 from django.utils.decorators import method_decorator
+from django.utils.functional import SimpleLazyObject
 from django.views import View
 
-from django_signal_audit import audit_event, audit_signals, event_signal, set_actor
+from django_signal_audit import (
+    audit_action,
+    audit_event,
+    audit_signals,
+    event_signal,
+    set_actor,
+)
 from django_signal_audit.event import Outcome
 from django_signal_audit.exceptions import AuditConfigurationError, AuditSinkError
 from django_signal_audit.models import AuditRecord
@@ -75,7 +85,7 @@ def test_a_denial():
     assert event.error == {"type": "PermissionDenied", "message": "not yours"}
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])
 def test_what_ends_the_process_is_recorded_too(error):
     @audit_event("a.b")
     def function():
@@ -85,6 +95,91 @@ def test_what_ends_the_process_is_recorded_too(error):
 
     assert type(raised) is error
     assert event.error["type"] == error.__name__
+
+
+@pytest.mark.parametrize("code", [None, 0, False])
+def test_a_program_that_exits_well_is_a_success(code):
+    @audit_event("a.b")
+    def function():
+        sys.exit(code)
+
+    event, raised = recorded(function)
+
+    assert type(raised) is SystemExit
+    assert (event.outcome, event.level, event.error) == (Outcome.SUCCESS, "info", None)
+
+
+@pytest.mark.parametrize("code", [1, "usage: ...", 0.0])
+def test_a_program_that_exits_otherwise_is_a_failure(code):
+    @audit_event("a.b")
+    def function():
+        sys.exit(code)
+
+    event, _ = recorded(function)
+
+    assert event.outcome is Outcome.FAILURE
+    assert event.error == {"type": "SystemExit", "message": str(code)}
+
+
+# Responses
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "coroutine"])
+@pytest.mark.parametrize(
+    ("status", "outcome", "level"),
+    [
+        (200, Outcome.SUCCESS, "info"),
+        (302, Outcome.SUCCESS, "info"),
+        (401, Outcome.DENIED, "warning"),
+        (403, Outcome.DENIED, "warning"),
+        (404, Outcome.FAILURE, "error"),
+        (500, Outcome.FAILURE, "error"),
+    ],
+)
+def test_the_status_of_a_response_says_how_a_view_ended(kind, status, outcome, level):
+    @audit_event("a.b")
+    def view(request):
+        return HttpResponse(status=status)
+
+    async def work(request):
+        return HttpResponse(status=status)
+
+    awork = audit_event("a.b")(work)
+    if kind == "coroutine":
+
+        @audit_event("a.b")
+        def awork(request):
+            return work(request)
+
+    async def main(request):
+        return await awork(request)
+
+    event, response = recorded(view if kind == "sync" else async_to_sync(main), None)
+
+    assert response.status_code == status
+    assert (event.outcome, event.level, event.error) == (outcome, level, None)
+    assert event.data == {"status": status}
+
+
+def test_an_argument_of_that_name_stands_and_a_status_may_be_none():
+    @audit_event("a.b", arguments=["status"])
+    def view(status):
+        response = HttpResponse(status=404)
+        response.status_code = status
+        return response
+
+    assert recorded(view, 403)[0].data == {"status": 403}
+    assert recorded(view, "open")[0].outcome is Outcome.SUCCESS
+
+
+def test_a_lazy_result_is_not_evaluated():
+    @audit_event("a.b")
+    def function():
+        return SimpleLazyObject(lambda: evaluated.append(1))
+
+    evaluated = []
+    event, _ = recorded(function)
+    assert (event.outcome, evaluated) == (Outcome.SUCCESS, [])
 
 
 def test_the_duration_is_that_of_the_call():
@@ -120,6 +215,60 @@ def test_secret_arguments_are_masked_also_where_the_exception_quotes_them():
 
     assert event.data == {"password": "[redacted]"}
     assert event.error["message"] == "[redacted] is too short"
+
+
+def test_secret_arguments_that_are_not_kept_leave_every_text():
+    @audit_event("log.in", arguments=["user", "note"])
+    def log_in(user, password, note="", *, otp="482913", **more):
+        raise ValueError(f"{password}, {otp} and {more} for {user}?")
+
+    event, error = recorded(log_in, "zoe", "hunter22", "hunter22!", api_token="tok-1")
+    assert "hunter22" in str(error)
+    assert event.data == {"user": "zoe", "note": "[redacted]!"}
+    for secret in ("hunter22", "tok-1", "482913"):
+        assert secret not in str(event)
+    assert "for zoe?" in event.error["message"]
+    assert "hunter33" not in str(recorded(log_in, "zoe", password="hunter33")[0])
+
+
+def test_which_names_are_secret_is_what_the_settings_say_at_the_call():
+    @audit_event("a.b")
+    def function(colour, number):
+        raise ValueError(f"{colour} {number}")
+
+    def message(*args):
+        return recorded(function, *args)[0].error["message"]
+
+    assert message("crimson", 5) == "crimson 5"
+    with override_settings(SIGNAL_AUDIT={"SENSITIVE_NAMES": ["colour"]}):
+        assert message("crimson", 5) == "[redacted] 5"
+    assert message("crimson", 5) == "crimson 5"
+
+
+def test_secrets_of_a_wrong_call_are_still_known():
+    @audit_event("log.in")
+    def log_in(user, password):
+        return user
+
+    event, error = recorded(log_in, password="hunter22", hunter22=1)
+    assert "hunter22" in str(error)
+    assert "hunter22" not in event.error["message"]
+
+
+def test_what_tells_no_signature_is_called_as_it_is():
+    make = audit_event("a.b", arguments=["x"])(_Untold())
+    event, result = recorded(make, 5, x=6, password="hunter22")
+    assert result == ((5,), {"x": 6, "password": "hunter22"})
+    assert event.data == {"x": 6}
+
+
+class _Untold:
+    __signature__ = "none"
+    __qualname__ = "untold"
+    __module__ = __name__
+
+    def __call__(self, *args, **kwargs):
+        return args, kwargs
 
 
 def test_a_wrong_call_fails_as_without_the_decorator_and_is_recorded():
@@ -196,7 +345,7 @@ def test_methods_of_class_based_views(awaits):
 
     event, response = recorded(view, RequestFactory().get("/"), pk=5)
     assert response.content == b"5"
-    assert event.data == {"pk": 5}
+    assert event.data == {"pk": 5, "status": 200}
 
 
 # Async
@@ -300,6 +449,105 @@ def test_a_coroutine_that_is_closed_when_its_loop_is_gone_is_recorded():
     with capture_events() as events:
         coroutine.close()
     assert events[0].error["type"] == "GeneratorExit"
+
+
+# Sync functions that return a coroutine, such as View.dispatch
+
+
+class AsyncView(View):
+    async def get(self, request):
+        await Author.objects.acreate(name="in the view")
+        await asyncio.sleep(0.01)
+        if "fail" in request.GET:
+            raise LookupError("no shift")
+        return HttpResponse("done")
+
+
+def view_under(way):
+    if way == "method_decorator":
+        return method_decorator(audit_event("view.run"), name="dispatch")(
+            type("Decorated", (AsyncView,), {})
+        )
+    decorator = audit_event("view.run") if way == "audit_event" else audit_action("view.run")
+
+    class Overriding(AsyncView):
+        @decorator
+        def dispatch(self, request, *args, **kwargs):
+            return super().dispatch(request, *args, **kwargs)
+
+    return Overriding
+
+
+@pytest.mark.parametrize("way", ["audit_event", "audit_action", "method_decorator"])
+def test_an_async_view_decorated_at_dispatch_is_an_act_until_it_is_done(way):
+    view = async_to_sync(view_under(way).as_view())
+    with capture_events() as events:
+        assert view(RequestFactory().get("/")).content == b"done"
+        with pytest.raises(LookupError, match="no shift"):
+            view(RequestFactory().get("/?fail"))
+
+    first, done, second, failed = events
+    assert [first.event, done.event] == ["model.create", "view.run"]
+    assert (first.cause, second.cause) == (done.id, failed.id)
+    assert (done.outcome, done.data) == (Outcome.SUCCESS, {"status": 200})
+    assert (failed.outcome, failed.error["message"]) == (Outcome.FAILURE, "no shift")
+    assert done.duration_ms >= 9
+
+
+def test_a_returned_coroutine_that_is_never_awaited_is_not_recorded_but_warned_of():
+    async def work():
+        raise AssertionError("it is never awaited")
+
+    @audit_event("a.b")
+    def function():
+        return work()
+
+    with capture_events() as events, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        made = inspect.iscoroutine(function())
+        messages = [str(warning.message) for warning in warned]
+        # The warning keeps what it is about, and that keeps what it would have awaited.
+        warned.clear()
+        messages += [str(warning.message) for warning in warned]
+    assert made
+    assert events == []
+    assert messages == [f"coroutine '{work.__qualname__}' was never awaited"] * 2
+
+
+def test_a_returned_task_goes_on_by_itself():
+    async def work():
+        return 5
+
+    @audit_event("a.b")
+    def function():
+        return asyncio.get_running_loop().create_task(work())
+
+    async def main():
+        task = function()
+        assert isinstance(task, asyncio.Task)
+        return await task
+
+    event, result = recorded(async_to_sync(main))
+    assert (event.outcome, result) == (Outcome.SUCCESS, 5)
+
+
+def test_a_returned_coroutine_that_is_cancelled_is_recorded():
+    async def work():
+        await asyncio.sleep(10)
+
+    @audit_event("a.b")
+    def function():
+        return work()
+
+    async def main():
+        task = asyncio.create_task(function())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    event, _ = recorded(async_to_sync(main))
+    assert (event.outcome, event.error["type"]) == (Outcome.FAILURE, "CancelledError")
 
 
 # Causes and transactions
@@ -472,11 +720,18 @@ async def async_generator():
     ("arguments", "function", "message"),
     [
         ({"event": assign}, None, "needs the event's name: @audit_event"),
-        ({"event": ""}, None, "the event.s name must be a text"),
-        ({"event": 5}, None, "the event.s name must be a text"),
+        ({"event": ""}, None, "the event.s name is .* Write a text"),
+        ({"event": 5}, None, "the event.s name is .* Write a text"),
         ({"event": "a", "level": "warn"}, None, r"Did you mean 'warning'\?"),
-        ({"event": "a", "sinks": "default"}, None, r"sinks must be a list of names"),
-        ({"event": "a", "arguments": "x"}, None, r"arguments must be a list of names"),
+        ({"event": "a", "sinks": "default"}, None, "sinks is .default.. Write a list of names"),
+        ({"event": "a", "arguments": "x"}, None, "arguments is .x.. Write a list of names"),
+        ({"event": "a", "sinks": 5}, None, r"sinks is 5. Write a list of names, such as \['def"),
+        ({"event": "a", "sinks": [5]}, None, r"sinks is \[5\]. Write a list of names"),
+        ({"event": "a", "sinks": []}, None, "sinks is empty, .* Leave it out for all sinks"),
+        ({"event": "a", "arguments": 5}, None, "arguments is 5. Write a list of names"),
+        ({"event": "a", "arguments": None}, None, "arguments is None. Write a list of names"),
+        ({"event": "a", "started": "yes"}, None, "started is 'yes'. Write started=True"),
+        ({"event": "a", "using": 5}, None, "using is 5. Write an alias of DATABASES"),
         ({"event": "a", "arguments": ["shif"]}, assign, r"has no argument 'shif'. Did you mean"),
         ({"event": "a"}, Service, "not on the class Service"),
         ({"event": "a"}, generator, "cannot tell when the generator generator is done"),
@@ -495,7 +750,9 @@ def test_audit_signals_needs_signals_and_a_list_of_sinks():
         audit_signals()
     with pytest.raises(AuditConfigurationError, match="serves pre_save"):
         audit_signals(post_migrate)
-    with pytest.raises(AuditConfigurationError, match="sinks must be a list of names"):
+    with pytest.raises(AuditConfigurationError, match=r"sinks is 'default'. Write a list of names"):
         audit_signals(post_save, sinks="default")
+    with pytest.raises(AuditConfigurationError, match=r"sinks is 5. Write a list of names"):
+        audit_signals(post_save, sinks=5)
     with pytest.raises(AuditConfigurationError, match="belongs on a model class"):
         audit_signals(post_save)(5)

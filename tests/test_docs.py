@@ -10,7 +10,8 @@ A comment on the line before a fenced block says what the block is; others are o
     <!-- shell -->        Python for its ``manage.py shell``
     <!-- output -->       exactly what the block before printed
 
-In the examples of the first two kinds the application ``library`` is ``tests.testapp``.
+In the examples of the first two kinds the application ``library`` is ``tests.testapp``, and the
+database ``audit`` is ``other``.
 """
 
 import contextlib
@@ -76,7 +77,7 @@ def own_registry(monkeypatch):
     registry._resolved.clear()
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
 def test_examples_run(page, own_registry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -85,6 +86,7 @@ def test_examples_run(page, own_registry, tmp_path, monkeypatch):
         for kind, _, text in blocks_of(page, "run", "settings"):
             code = text.replace("library.models", "tests.testapp.models")
             code = code.replace('"library.', '"testapp.').replace("'library.", "'testapp.")
+            code = re.sub(r'("database": |using\()"audit"', r'\1"other"', code)
             exec(compile(code, f"{name_of(page)} ({kind})", "exec"), namespace)
             if kind == "settings":
                 said = override_settings(SIGNAL_AUDIT=namespace["SIGNAL_AUDIT"])

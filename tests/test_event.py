@@ -38,6 +38,18 @@ def test_it_is_published_as_json_types():
     assert type(event["outcome"]) is str
 
 
+def test_those_who_may_change_it_get_a_dict_of_their_own():
+    event = make_event(changes={"a": [1, {"b": [2]}]}, context={"c": {}}, data={"d": ["e"]})
+    own = event.own_dict()
+    assert own == event.to_dict()
+
+    own["changes"]["a"][1]["b"].append(3)
+    own["context"]["c"]["x"] = 1
+    own["data"].clear()
+    assert event.changes == {"a": [1, {"b": [2]}]}
+    assert (event.context, event.data) == ({"c": {}}, {"d": ["e"]})
+
+
 def test_timestamps_are_utc_with_microseconds():
     moment = datetime(2024, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=2)))
 

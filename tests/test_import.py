@@ -22,7 +22,12 @@ def run(code, **environment):
         text=True,
         check=False,
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment},
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            **{name: os.environ[name] for name in os.environ if name.startswith("COVERAGE_")},
+            **environment,
+        },
     )
     assert found.returncode == 0, found.stderr
     return found.stdout
@@ -156,12 +161,14 @@ def test_a_models_module_before_the_package_may_use_every_decorator(tmp_path):
     ("setting", "number"),
     [
         ({"MODLES": {}}, "E001"),
-        ({"MODELS": {"testapp.Author": {"mask": ["x"]}}}, "E002"),
-        ({"MODELS": {"testapp.Account": {"include_fields": ["email"]}}}, "E002"),
-        ({"SINKS": {"x": {"BACKEND": "nowhere.Sink"}}}, "E003"),
-        ({"SIGNALS": {"nowhere.signal": {}}}, "E004"),
+        ({"BUFFER_SIZE": 0}, "E002"),
+        ({"MODELS": {"testapp.Author": {"mask": ["x"]}}}, "E012"),
+        ({"MODELS": {"testapp.Account": {"include_fields": ["email"]}}}, "E014"),
+        ({"SINKS": {"x": {"BACKEND": "nowhere.Sink"}}}, "E022"),
+        ({"PROCESSORS": ["nowhere.processor"]}, "E026"),
+        ({"SIGNALS": {"nowhere.signal": {}}}, "E031"),
     ],
-    ids=["key", "option", "contradiction", "sink", "signal"],
+    ids=["key", "value", "option", "contradiction", "sink", "processor", "signal"],
 )
 def test_a_wrong_setting_ends_as_a_check_error_and_is_said_where_none_is_run(
     setting, number, tmp_path

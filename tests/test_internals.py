@@ -5,10 +5,14 @@ A failure here names what changed in Django, before anything else fails because 
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 
 import pytest
-from django.db import connection, connections, models, transaction
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.sessions.backends.db import SessionStore
+from django.db import DatabaseError, connection, connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 from django.db.models.deletion import Collector
@@ -16,8 +20,10 @@ from django.db.models.fields import related_descriptors
 from django.db.models.sql import Query
 from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
 from django.dispatch import Signal
-from django.test import TestCase
+from django.http import HttpRequest, StreamingHttpResponse
+from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
+from django.utils.functional import SimpleLazyObject, empty
 
 from django_signal_audit import internals
 from tests.testapp.models import Author, Book, Chapter, Document, Friend, Restaurant, Tag
@@ -340,9 +346,17 @@ def test_releasing_the_savepoint_that_began_a_transaction_commits(transactional_
 def test_the_driver_says_whether_the_server_has_a_transaction(transactional_db):
     connection.ensure_connection()
     assert internals.has_no_transaction(connection)
+    assert not internals.is_left_open(connection)
     with transaction.atomic():
         Author.objects.count()
         assert not internals.has_no_transaction(connection)
+        assert internals.is_left_open(connection)
+        with pytest.raises(DatabaseError), connection.cursor() as cursor:
+            cursor.execute("SELECT nothing")
+        assert internals.is_left_open(connection)
+        transaction.set_rollback(True)
+    connection.close()
+    assert not internals.is_left_open(connection)
 
 
 def test_a_doomed_block_rolls_back_and_says_why(transactional_db):
@@ -406,3 +420,218 @@ def test_what_is_connected_first_is_called_first_and_once(use_caching):
     assert called == [2, 0, 1]
     assert signal.disconnect(dispatch_uid="uid")
     assert len(signal.send(Author)) == 2
+
+
+# Requests
+
+
+def test_a_lazy_user_says_how_it_will_be_found_and_whether_it_was():
+    request = HttpRequest()
+    request.session = SessionStore()
+    AuthenticationMiddleware(lambda request: None).process_request(request)
+    state = request.user.__dict__
+
+    assert type(request.user) is SimpleLazyObject
+    assert state["_wrapped"] is empty
+    assert state["_setupfunc"].__module__ == "django.contrib.auth.middleware"
+    assert internals.known_user(request, request.user) is None
+    assert bool(request.user) and internals.known_user(request, request.user) is request.user
+
+
+def test_what_an_async_view_asked_for_is_kept_beside_the_lazy_user(db):
+    request = HttpRequest()
+    request.session = SessionStore()
+    AuthenticationMiddleware(lambda request: None).process_request(request)
+    found = async_to_sync(request.auser)()
+
+    assert internals.known_user(request, request.user) is found
+
+
+def test_a_session_keeps_its_values_key_and_marks_where_we_look():
+    session = SessionStore()
+    assert not {"_session_cache", "flush", "cycle_key"} & vars(session).keys()
+    session["a"] = 1
+    assert vars(session)["_session_cache"] == {"a": 1}
+    assert (session.accessed, session.modified, session.session_key) == (True, True, None)
+
+
+def test_a_streamed_response_keeps_the_iterator_it_was_given():
+    async def generator():
+        yield b"a"
+
+    parts = iter([b"a"])
+    assert internals.parts_of(StreamingHttpResponse(parts)) is parts
+    parts = generator()
+    response = StreamingHttpResponse(parts)
+    assert internals.parts_of(response) is parts
+    assert response.is_async
+
+
+# asgiref
+
+
+def test_a_coroutine_knows_whether_sync_code_waits_for_it():
+    async def main():
+        return internals.sync_code_waits()
+
+    assert not internals.sync_code_waits()
+    assert async_to_sync(main)()
+    assert not asyncio.run(main())
+
+
+def test_a_task_knows_whether_its_thread_is_gone():
+    async def later():
+        await asyncio.sleep(0.01)
+        return internals.thread_is_gone()
+
+    async def main():
+        assert not internals.thread_is_gone()
+        async with ThreadSensitiveContext():
+            await sync_to_async(list)()
+            assert not internals.thread_is_gone()
+            task = asyncio.create_task(later())
+        return await task
+
+    assert asyncio.run(main())
+
+
+# receiver_key, is_connected, unwrapped
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_receiver_is_found_by_its_key(bound):
+    class Receiver:
+        def method(self, **kwargs):
+            return None
+
+        def __call__(self, **kwargs):
+            return None
+
+    receiver = Receiver()
+    given = receiver.method if bound else receiver
+    signal = Signal()
+
+    def other(**kwargs):
+        return None
+
+    signal.connect(other, sender=Author, dispatch_uid=internals.receiver_key(given))
+    assert not signal.disconnect(other, sender=Author)
+    assert signal.disconnect(given, sender=Author)
+
+
+@pytest.mark.parametrize("sender", [None, Author])
+@pytest.mark.parametrize("uid", [None, "mine"])
+def test_whether_a_signal_still_has_a_receiver(uid, sender):
+    def receiver(**kwargs):
+        return None
+
+    signal, key = Signal(), uid or internals.receiver_key(receiver)
+    assert not internals.is_connected(signal, key, sender)
+    signal.connect(receiver, sender=sender, dispatch_uid=uid)
+    assert internals.is_connected(signal, key, sender)
+    assert not internals.is_connected(signal, key, Signal)
+    assert not internals.is_connected(signal, "other", sender)
+    signal.disconnect(receiver, sender=sender, dispatch_uid=uid)
+    assert not internals.is_connected(signal, key, sender)
+
+
+def test_what_a_lazy_object_stands_for():
+    made = []
+
+    def make():
+        made.append(object())
+        return made[-1]
+
+    lazy = SimpleLazyObject(make)
+    nested = SimpleLazyObject(lambda: lazy)
+    assert internals.unwrapped(nested) is made[0]
+    assert internals.unwrapped(lazy) is made[0]
+    assert internals.unwrapped(made) is made
+    assert len(made) == 1
+
+
+# routed, forbidding_router
+
+
+class Quiet:
+    """A router that has no opinion, and not every method."""
+
+    def db_for_read(self, model, **hints):
+        return None
+
+    def allow_migrate(self, db, app_label, **hints):
+        return None
+
+
+class Opinionated:
+    def db_for_read(self, model, **hints):
+        return hints.get("hint", "default")
+
+    def allow_migrate(self, db, app_label, model_name=None, **hints):
+        assert hints["model"] is Author
+        return db == "default" and (app_label, model_name) == ("testapp", "author")
+
+
+def test_what_routers_say_is_what_django_hears():
+    with override_settings(DATABASE_ROUTERS=[Quiet(), object(), Opinionated()]):
+        assert internals.routed("db_for_read", Author) == router.db_for_read(Author) == "default"
+        hinted = {"hint": "other"}
+        assert internals.routed("db_for_read", Author, **hinted) == "other"
+        assert router.db_for_read(Author, **hinted) == "other"
+        assert internals.routed("db_for_write", Author) is None
+        assert internals.forbidding_router("default", Author) is None
+        assert router.allow_migrate_model("default", Author)
+        assert internals.forbidding_router("other", Author) == "Opinionated"
+        assert not router.allow_migrate_model("other", Author)
+    with override_settings(DATABASE_ROUTERS=[Quiet()]):
+        assert internals.forbidding_router("other", Author) is None
+        assert internals.routed("db_for_read", Author) is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whether_a_write_would_wait_for_a_commit():
+    assert not internals.in_transaction(connection)
+    with transaction.atomic():
+        assert internals.in_transaction(connection)
+    transaction.set_autocommit(False)
+    try:
+        assert internals.in_transaction(connection)
+    finally:
+        transaction.set_autocommit(True)
+    fresh = connection.copy()
+    assert not internals.in_transaction(fresh)
+    fresh.settings_dict["AUTOCOMMIT"] = False
+    assert internals.in_transaction(fresh)
+    assert fresh.connection is None
+
+
+@pytest.mark.skipif("connection.vendor != 'mysql'", reason="about MariaDB")
+def test_a_connection_to_mariadb_says_how_it_works(transactional_db):
+    connection.ensure_connection()
+    assert internals.is_mariadb(connection)
+    assert internals.reads_the_past(connection)
+    assert internals.update_passes_locked_rows(connection) is (
+        connection.isolation_level == "read committed"
+    )
+    assert internals.cuts_silently(connection) is not any(
+        "STRICT" in m for m in connection.sql_mode
+    )
+    assert isinstance(connection.execute_wrappers, list)
+
+
+@pytest.mark.skipif("connection.vendor == 'mysql'", reason="about the others")
+def test_other_databases_work_as_standard_sql_says(transactional_db):
+    assert not internals.reads_the_past(connection)
+    assert not internals.update_passes_locked_rows(connection)
+    assert not internals.cuts_silently(connection)
+
+
+def test_the_block_of_a_statement_wrapper_takes_the_last_one_away():
+    """So ours, which stays, is put first in the list."""
+    wrappers = connections["default"].execute_wrappers
+    before = list(wrappers)
+    with connection.execute_wrapper(print):
+        assert wrappers == [*before, print]
+        wrappers.insert(0, len)
+    assert wrappers == [len, *before]
+    wrappers.remove(len)

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.contrib.auth.models import User
-from django.db import connection
+from django.core.signals import request_finished
+from django.db import close_old_connections, connection
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
+from django.utils.decorators import sync_only_middleware
 
-from django_signal_audit import event_signal
+from django_signal_audit import event_signal, tasks
 from django_signal_audit.context import current_actor, surroundings
 from django_signal_audit.event import Actor
 from django_signal_audit.middleware import AuditMiddleware
@@ -89,7 +92,36 @@ async def astream(request):
     return StreamingHttpResponse(parts())
 
 
+def farewell(request):
+    def parts():
+        try:
+            yield "a"
+            yield "b"
+        finally:
+            event_signal.send("stream", event="farewell")
+
+    return StreamingHttpResponse(parts())
+
+
+async def afarewell(request):
+    async def parts():
+        try:
+            yield "a"
+            yield "b"
+        finally:
+            event_signal.send("stream", event="farewell")
+
+    return StreamingHttpResponse(parts())
+
+
+@sync_only_middleware
+def sync_only(get_response):
+    return get_response
+
+
 urlpatterns = [
+    path("farewell/", farewell),
+    path("afarewell/", afarewell),
     path("quiet/", quiet),
     path("write/", write),
     path("write/<int:pk>/", write),
@@ -222,7 +254,8 @@ def test_the_user_is_loaded_once_whoever_asks_first(logged_in):
     for url in ("/write-then-greet/", "/greet-then-write/"):
         with CaptureQueriesContext(connection) as queries:
             logged_in.get(url)
-        assert sum('FROM "auth_user"' in query["sql"] for query in queries) == 1
+        table = f"FROM {connection.ops.quote_name('auth_user')}"
+        assert sum(table in query["sql"] for query in queries) == 1
 
 
 def test_an_async_view_that_asks_after_recording_still_varies(zoe):
@@ -298,6 +331,22 @@ def test_a_cancelled_request_loses_nothing():
     assert async_to_sync(main)() == 1
 
 
+def test_behind_a_sync_middleware_an_async_views_event_is_written_before_the_response(settings):
+    settings.MIDDLEWARE = [f"{__name__}.sync_only", *settings.MIDDLEWARE]
+
+    async def main():
+        response = await AsyncClient().get("/asend/", headers={"x-request-id": "r-1"})
+        return response.content
+
+    assert async_to_sync(main)() == b"1"
+    assert AuditRecord.objects.get().context["request_id"] == "r-1"
+
+
+def test_under_wsgi_an_async_views_event_is_written_before_the_response(client):
+    assert client.get("/asend/", headers={"x-request-id": "r-1"}).content == b"1"
+    assert AuditRecord.objects.get().context["request_id"] == "r-1"
+
+
 # Sync and async, in one class
 
 
@@ -370,6 +419,104 @@ def test_a_streamed_response_can_be_closed_early():
     response.close()
 
     assert closed == [True]
+
+
+def test_what_a_stream_says_when_it_is_closed_is_said_inside_of_its_request(logged_in, zoe):
+    response = logged_in.get("/farewell/", headers={"x-request-id": "r-1"})
+    with capture_events() as events:
+        next(iter(response.streaming_content))
+        response.close()
+
+    assert [(event.event, event.actor) for event in events] == [("farewell", actor_of(zoe))]
+    assert events[0].context["request_id"] == "r-1"
+    assert current_actor() is None
+
+
+@pytest.fixture
+def _connections_stay():
+    """As in Django's own test client: the end of a request is not the end of the test."""
+    request_finished.disconnect(close_old_connections)
+    yield
+    request_finished.connect(close_old_connections)
+
+
+def given_up(view):
+    """Take one part of a streamed response, and close it as Django's ASGI handler does."""
+
+    async def main():
+        response = await AuditMiddleware(view)(RequestFactory().get("/here"))
+        async with contextlib.aclosing(aiter(response)) as parts:
+            await anext(parts)
+        await sync_to_async(response.close)()
+        return response
+
+    return async_to_sync(main)()
+
+
+@pytest.mark.usefixtures("_connections_stay")
+def test_what_an_async_stream_says_when_it_is_closed_is_written_before_the_request_ends():
+    response = given_up(afarewell)
+
+    record = AuditRecord.objects.get()
+    assert (record.event, record.context["path"]) == ("farewell", "/here")
+    assert response.closed
+
+
+@pytest.mark.usefixtures("_connections_stay")
+def test_an_async_stream_that_cannot_be_closed_is_logged_and_the_request_ends(caplog):
+    async def view(request):
+        async def parts():
+            try:
+                yield "a"
+            finally:
+                raise LookupError("stream")
+
+        return StreamingHttpResponse(parts())
+
+    assert given_up(view).closed
+    assert "could not be closed" in caplog.text
+    assert "LookupError: stream" in caplog.text
+
+
+@pytest.mark.usefixtures("_connections_stay")
+def test_an_async_stream_closed_by_a_coroutine_is_left_to_the_loop():
+    async def main():
+        response = await AuditMiddleware(afarewell)(RequestFactory().get("/here"))
+        await anext(aiter(response))
+        response.close()
+        closed = response.closed
+        del response
+        # Its generator is no longer needed by anyone; the loop hears of it, and ends it.
+        await asyncio.sleep(0.01)
+        await tasks.wait_for_writes()
+        return closed, await AuditRecord.objects.aget()
+
+    closed, record = async_to_sync(main)()
+    assert closed
+    assert record.context["path"] == "/here"
+
+
+def test_an_async_stream_that_is_no_generator_needs_no_closing():
+    class Parts:
+        def __init__(self):
+            self.left = [b"a", b"b"]
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop(0)
+
+    async def view(request):
+        return StreamingHttpResponse(Parts())
+
+    async def main():
+        response = await AuditMiddleware(view)(RequestFactory().get("/"))
+        return b"".join([part async for part in response])
+
+    assert async_to_sync(main)() == b"ab"
 
 
 def test_files_are_left_to_the_server():

@@ -15,6 +15,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models.deletion import Collector
 from django.db.models.query import QuerySet
 from django.test import override_settings
+from django.utils import timezone
 
 from django_signal_audit import event_signal, set_actor
 from django_signal_audit.event import Actor
@@ -22,10 +23,11 @@ from django_signal_audit.exceptions import AppendOnlyError
 from django_signal_audit.formats import available_formats, get_formatter
 from django_signal_audit.ids import uuid7
 from django_signal_audit.models import AuditRecord
-from django_signal_audit.sinks import routing
+from django_signal_audit.sinks import DatabaseSink, routing
 from django_signal_audit.values import make_safe
-from tests.factories import make_event
+from tests.factories import make_config, make_event
 from tests.testapp.models import (
+    LONG_KEY,
     Author,
     Book,
     BookProxy,
@@ -181,12 +183,12 @@ def test_get_for_object_is_that_object_alone_oldest_first():
     "make",
     [
         Document.objects.create,
-        lambda: TextKey.objects.create(key="k" * 4096),
+        lambda: TextKey.objects.create(key="k" * LONG_KEY),
         lambda: TextKey.objects.create(key="\U0001f469\u200d\U0001f680 'quoted' \\ %s"),
         lambda: Restaurant.objects.create(name="r"),
         lambda: Author.objects.create(pk=2**60, name="big"),
     ],
-    ids=["uuid", "4 KB", "odd text", "inherited", "big"],
+    ids=["uuid", "long", "odd text", "inherited", "big"],
 )
 def test_get_for_object_with_keys_of_every_kind(make):
     made = make()
@@ -196,8 +198,8 @@ def test_get_for_object_with_keys_of_every_kind(make):
 
 
 def test_two_long_keys_with_the_same_beginning_are_two_objects():
-    one = TextKey.objects.create(key="k" * 4096 + "1")
-    two = TextKey.objects.create(key="k" * 4096 + "2")
+    one = TextKey.objects.create(key="k" * (LONG_KEY - 1) + "1")
+    two = TextKey.objects.create(key="k" * (LONG_KEY - 1) + "2")
 
     records = AuditRecord.objects.get_for_objects([one, two])
     assert len({found.object_id for found in records}) == 2
@@ -286,11 +288,34 @@ def test_between_reads_a_range_of_the_primary_key():
     assert "timestamp" not in sql.partition("WHERE")[2]
 
 
-def test_a_naive_moment_is_in_the_current_time_zone():
+def test_a_naive_moment_is_in_the_default_time_zone():
     record(datetime(2024, 1, 1, 11, tzinfo=UTC)).save()  # noon in Berlin
 
     assert AuditRecord.objects.between(datetime(2024, 1, 1, 12)).count() == 1  # noqa: DTZ001
     assert AuditRecord.objects.between(datetime(2024, 1, 1, 12, 1)).count() == 0  # noqa: DTZ001
+
+
+@override_settings(USE_TZ=False)
+def test_a_naive_moment_is_in_the_time_zone_that_naive_moments_are_stored_in():
+    DatabaseSink(make_config()).write(
+        connection, [make_event(timestamp=datetime(2024, 1, 1, 11, tzinfo=UTC))]
+    )
+
+    with timezone.override("Asia/Tokyo"):
+        found = AuditRecord.objects.between(datetime(2024, 1, 1, 12))  # noqa: DTZ001
+        assert found.count() == 1
+        assert found.between(datetime(2024, 1, 1, 12, 1)).count() == 0  # noqa: DTZ001
+
+
+@override_settings(USE_TZ=False)
+@pytest.mark.parametrize("hour", [0, 1])
+def test_a_moment_comes_back_as_it_was_though_the_hour_comes_twice(hour):
+    """In Berlin it was 2:30 twice on that day."""
+    event = make_event(timestamp=datetime(2026, 10, 25, hour, 30, 0, 999_999, tzinfo=UTC))
+    DatabaseSink(make_config()).write(connection, [event])
+
+    with timezone.override("Asia/Tokyo"):
+        assert AuditRecord.objects.get().to_event() == event
 
 
 def test_queries_chain():
@@ -396,3 +421,9 @@ def test_a_collector_and_a_plain_queryset_are_refused_too():
         with pytest.raises(AppendOnlyError), transaction.atomic():
             change()
     assert AuditRecord.objects.get() == record
+
+
+@pytest.mark.django_db
+def test_records_can_be_read_before_anything_is_connected(monkeypatch):
+    monkeypatch.setattr("django_signal_audit.models.before_read", None)
+    assert list(AuditRecord.objects.all()) == []

@@ -304,6 +304,18 @@ def test_what_is_appended_while_reading_is_left_to_the_next_reading(tmp_path):
     assert found == [event]
 
 
+def test_a_file_that_is_cut_while_it_is_read_ends_where_it_was_cut(tmp_path):
+    made = [make_event() for _ in range(200)]
+    path = write_lines(tmp_path / "audit.jsonl", made)
+    trail = iter(FileTrail([path]))
+    found = [next(trail)]
+    path.write_bytes(b"")
+    found += trail
+
+    assert 1 <= len(found) < 200
+    assert found == made[: len(found)]
+
+
 def test_an_event_in_several_files_is_read_once(tmp_path):
     events = [make_event() for _ in range(3)]
     first = write_lines(tmp_path / "a.jsonl", events[:2])

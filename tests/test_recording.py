@@ -3,7 +3,12 @@
 import asyncio
 import contextvars
 import inspect
+import json
+import subprocess
+import sys
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync
@@ -75,3 +80,35 @@ def test_suspended_nothing_is_handed_to_a_task():
     with capture_events() as events:
         async_to_sync(main)()
     assert events == []
+
+
+def test_what_a_coroutine_sends_before_the_apps_are_ready_goes_where_no_database_is_needed(
+    tmp_path,
+):
+    script = """
+        import asyncio, sys
+        from django.conf import settings
+        settings.configure(
+            INSTALLED_APPS=["django_signal_audit"],
+            SIGNAL_AUDIT={"SINKS": {"out": {"BACKEND": "django_signal_audit.sinks.StdoutSink"}}},
+        )
+        import django
+        from django_signal_audit import event_signal
+
+        async def main():
+            event_signal.send("x", event="early", message="word")
+
+        asyncio.run(main())
+        django.setup()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).resolve().parent.parent,
+    )
+
+    assert done.returncode == 0, done.stderr
+    event = json.loads(done.stdout)
+    assert (event["event"], event["message"]) == ("early", "word")

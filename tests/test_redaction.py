@@ -378,6 +378,7 @@ def test_refused_value_of_another_field_stays(text):
         ("GET https://h/a?token=abc&y=2", "GET https://h/a?token=[redacted]&y=2"),
         ('password="cut he', "password=[redacted]"),
         ("tokens=['a', 'b...[+9]", "tokens=[redacted]"),
+        (r"tokens=(\d, \x) were refused", "tokens=[redacted] were refused"),
         ("password=None", "password=None"),
         ("the password is wrong", "the password is wrong"),
         ("api_token::text", "api_token::text"),

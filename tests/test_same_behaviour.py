@@ -43,7 +43,7 @@ def second_connection(alias):
 
 def names_on(fresh):
     with fresh.cursor() as cursor:
-        cursor.execute(f'SELECT name FROM "{Author._meta.db_table}" ORDER BY id')
+        cursor.execute(f"SELECT name FROM {Author._meta.db_table} ORDER BY id")
         return [row[0] for row in cursor.fetchall()]
 
 

@@ -14,10 +14,11 @@ import uuid
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import jsonschema
 import pytest
+from django.db import connection
 
 import django_signal_audit
 
@@ -75,7 +76,7 @@ class Sandbox:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if name not in {"FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES"}
+            if name not in {"FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES", "AUDIT_SINKS"}
         }
         # Everything that a .env file in the sandbox folder could say is said here.
         self.environment = inherited | {
@@ -120,25 +121,53 @@ class Sandbox:
 
 
 @contextmanager
-def scratch_postgres():
-    """The URL of an empty database that is dropped afterwards."""
+def scratch_database():
+    """The URL of an empty database on the server, which is dropped afterwards."""
     url = os.environ.get("DATABASE_URL", "")
-    if not url.startswith(("postgres", "psql", "pgsql")):
-        reason = "needs DATABASE_URL to name a PostgreSQL server"
+    if not url or connection.vendor == "sqlite":
+        reason = "needs DATABASE_URL to name a PostgreSQL or MariaDB server"
         if os.environ.get("REQUIRE_SERVICES") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    import psycopg  # noqa: PLC0415 - not installed where only SQLite is tested
-
     parts = urlsplit(url)
     name = f"sandbox_{uuid.uuid4().hex}"
-    server = parts._replace(scheme="postgresql", path="/postgres").geturl()
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+    with (
+        scratch_postgres(parts, name)
+        if connection.vendor == "postgresql"
+        else scratch_mariadb(parts, name)
+    ):
+        yield parts._replace(path=f"/{name}").geturl()
+
+
+@contextmanager
+def scratch_postgres(parts, name):
+    import psycopg  # noqa: PLC0415 - not installed where only SQLite is tested
+
+    server = parts._replace(scheme="postgresql", path="/postgres", query="").geturl()
+    with psycopg.connect(server, autocommit=True) as administrator:
+        administrator.execute(f'CREATE DATABASE "{name}"')
         try:
-            yield parts._replace(path=f"/{name}").geturl()
+            yield
         finally:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            administrator.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def scratch_mariadb(parts, name):
+    import MySQLdb  # noqa: PLC0415 - not installed where only SQLite is tested
+
+    administrator = MySQLdb.connect(
+        host=parts.hostname,
+        port=parts.port or 3306,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+    )
+    administrator.query(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    try:
+        yield
+    finally:
+        administrator.query(f"DROP DATABASE {name}")
+        administrator.close()
 
 
 def run_twice(folder, database_url=None):
@@ -264,6 +293,35 @@ def test_demo_fails_when_a_sink_misses_events(tmp_path):
     assert "missing in audit.jsonl" in run.stderr
 
 
+def sinks_of_the_example():
+    example = (SANDBOX / ".env.example").read_text(encoding="utf-8")
+    return re.search(r"^# AUDIT_SINKS=(.+)$", example, flags=re.MULTILINE)[1]
+
+
+def test_demo_runs_with_the_sinks_that_the_example_names(sandbox):
+    sandbox.environment["AUDIT_SINKS"] = sinks_of_the_example()
+    run = sandbox.manage("demo")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert sandbox.events("audit.jsonl") == sandbox.events("trail-export.jsonl")
+    assert len(sandbox.lines("log_event.log")) == 2
+    assert not re.search(rf"^{TIME}", run.stdout, flags=re.MULTILINE)
+
+
+def test_demo_says_which_sink_it_misses(sandbox):
+    sandbox.environment["AUDIT_SINKS"] = "database://,file://./audit.jsonl"
+    run = sandbox.manage("demo")
+    assert run.returncode == 1
+    assert "AUDIT_SINKS has no 'log'. Unset AUDIT_SINKS, or add it" in run.stderr
+
+
+def test_a_wrong_url_is_what_check_says_and_no_traceback(sandbox):
+    sandbox.environment["AUDIT_SINKS"] = "database://,fiel://./audit.jsonl"
+    check = sandbox.manage("check")
+    assert check.returncode == 1
+    assert "AUDIT_SINKS, URL 2: no sink has the scheme 'fiel'." in check.stderr
+    assert "Traceback" not in check.stderr
+
+
 def test_project_passes_its_checks_and_has_its_migrations(sandbox):
     assert sandbox.manage("migrate", "-v", "0").returncode == 0
     check = sandbox.manage("check", "--database", "default", "--fail-level", "WARNING")
@@ -275,7 +333,7 @@ def test_project_passes_its_checks_and_has_its_migrations(sandbox):
 def test_env_example_names_every_variable():
     settings = (SANDBOX / "speedster" / "settings.py").read_text(encoding="utf-8")
     example = (SANDBOX / ".env.example").read_text(encoding="utf-8")
-    read = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', settings))
+    read = set(re.findall(r'env(?:\.\w+\(\s*|, )"([A-Z_]+)"', settings))
     assert read == set(re.findall(r"^(?:# )?([A-Z_]+)=", example, flags=re.MULTILINE))
 
 
@@ -379,12 +437,12 @@ def test_eight_processes_never_overfill_a_shift_on_sqlite(sandbox):
 
 
 @pytest.mark.service
-def test_eight_processes_never_overfill_a_shift_on_postgresql(tmp_path):
-    with scratch_postgres() as url:
+def test_eight_processes_never_overfill_a_shift_on_a_server(tmp_path):
+    with scratch_database() as url:
         create_at_once(Sandbox(tmp_path, url))
 
 
 @pytest.mark.service
-def test_demo_runs_twice_on_postgresql(tmp_path):
-    with scratch_postgres() as url:
+def test_demo_runs_twice_on_a_server(tmp_path):
+    with scratch_database() as url:
         check_two_runs(*run_twice(tmp_path, url))

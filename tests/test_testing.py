@@ -139,6 +139,19 @@ def test_it_fails_when_nothing_matches_and_shows_what_was_recorded(count):
     assert "  shift.assigned {'shift': 5}" in message
 
 
+def test_it_fails_when_it_was_another_object_and_names_the_one_that_was_meant():
+    meant = Author.objects.create(name="a")
+    with (
+        pytest.raises(AssertionError) as caught,
+        assert_audited("model.create", meant),
+    ):
+        Author.objects.create(name="b")
+
+    assert str(caught.value).startswith(
+        f"expected at least one 'model.create' event(s) about testapp.Author {meant.pk}, found 0."
+    )
+
+
 def test_it_fails_when_nothing_was_recorded_at_all():
     with pytest.raises(AssertionError, match=r"Recorded:\n  \(nothing\)"), assert_audited("x.*"):
         pass

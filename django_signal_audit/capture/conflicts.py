@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
+from django.db import connections
 from django.db.models import Q
 
 from django_signal_audit import internals
@@ -52,6 +53,8 @@ class Conflicts:
         self.using = using
         self.data = {"bulk": "bulk_create", "conflicts": "update" if update else "ignore"}
         self.identities = _identities(plan.model, unique_fields)
+        # MariaDB updates a row that any unique column meets, and is not told which.
+        self.asks_all = update and not unique_fields
         self.before = self._rows(lock=True)[0]
 
     def changes(self) -> Iterator[Change]:
@@ -84,7 +87,7 @@ class Conflicts:
         for start in range(0, len(conditions), _PER_QUERY):
             condition = _any_of(conditions[start : start + _PER_QUERY])
             queryset = all_rows(self.plan.model, self.using).filter(condition)
-            if lock:
+            if lock or internals.reads_the_past(connections[self.using]):
                 queryset = locked(queryset)
             for pk, *values in queryset.values_list("pk", *names):
                 rows[pk] = {f.name: v for f, v in zip(self.plan.fields, values, strict=True)}
@@ -97,7 +100,8 @@ class Conflicts:
             values = tuple(obj.__dict__.get(name) for name in names)
             if not any(value is None or _is_expression(value) for value in values):
                 yield names, values
-                return
+                if not self.asks_all:
+                    return
 
 
 def _any_of(conditions: Sequence[tuple[tuple[str, ...], tuple[Any, ...]]]) -> Q:

@@ -20,10 +20,10 @@ from django_signal_audit.capture.images import (
     differences,
     make_change,
     read_rows,
-    rows_of,
 )
 from django_signal_audit.capture.patching import wrap
 from django_signal_audit.capture.plans import plan_for
+from django_signal_audit.capture.rows import rows_of
 from django_signal_audit.capture.updates import changes_of, touched_by
 from django_signal_audit.keys import object_key, object_type
 from django_signal_audit.pipeline import emit_changes

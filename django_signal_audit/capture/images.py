@@ -11,9 +11,10 @@ from django.db.models import QuerySet
 
 from django_signal_audit import conf, internals
 from django_signal_audit.capture.plans import UNKNOWN, FieldPlan
+from django_signal_audit.cleaning import clean_text
 from django_signal_audit.keys import default_repr, object_key
 from django_signal_audit.masking import instance_secrets
-from django_signal_audit.pipeline import Change, clean_text
+from django_signal_audit.pipeline import Change
 from django_signal_audit.registry import policy_for
 
 if TYPE_CHECKING:
@@ -44,12 +45,14 @@ def read_row(
         pk: its primary key, as an attribute or a database value.
         fields: columns to read.
         using: the database alias.
-        lock: keep others from changing the row until the transaction ends.
+        lock: keep others from changing the row until the transaction ends; if not, this
+            transaction has written it.
 
     Returns:
         The image, ``None`` if there is no such row.
     """
     connection = connections[using]
+    lock = lock or internals.reads_the_past(connection)
     try:
         statement = _statement(connection, model, tuple(fields), pk, lock=lock)
     except EmptyResultSet:
@@ -59,8 +62,8 @@ def read_row(
     sql, converters = statement
     key = model._meta.pk
     parameter = key.get_db_prep_value(key.get_prep_value(pk), connection, prepared=True)
-    if isinstance(parameter, int) and parameter.bit_length() >= _INTEGER_BITS:
-        return None  # the same with a compiled statement; SQLite's driver refuses to ask
+    if connection.vendor == "sqlite" and _is_too_large(parameter):
+        return None  # the same with a compiled statement; the driver refuses to ask
     with connection.cursor() as cursor:
         cursor.execute(sql, (parameter,))
         row = cursor.fetchone()
@@ -73,6 +76,10 @@ def read_row(
     return {plan.name: value for plan, value in zip(fields, values, strict=False)}
 
 
+def _is_too_large(parameter: Any) -> bool:
+    return isinstance(parameter, int) and parameter.bit_length() >= _INTEGER_BITS
+
+
 def read_rows(
     model: type[Model], pks: Sequence[Any], fields: Sequence[FieldPlan], using: str, *, lock: bool
 ) -> Iterator[tuple[Any, Image]]:
@@ -80,97 +87,10 @@ def read_rows(
     names = [plan.attname for plan in fields]
     for start in range(0, len(pks), CHUNK):
         found = by_keys(model, pks[start : start + CHUNK], using)
-        if lock:
+        if lock or internals.reads_the_past(connections[using]):
             found = locked(found)
         for pk, *values in found.values_list("pk", *names).iterator(chunk_size=CHUNK):
             yield pk, {plan.name: value for plan, value in zip(fields, values, strict=True)}
-
-
-def rows_of(
-    queryset: QuerySet[Any], fields: Sequence[FieldPlan], using: str
-) -> Iterator[tuple[list[Any], dict[Any, Image]]]:
-    """Lock the rows of a queryset and read columns of them, chunk by chunk.
-
-    The keys are read once, for the caller to write exactly these: the same filter asked
-    twice can find a row that was inserted in between, and write it unseen.
-
-    Returns:
-        Pairs of keys and images by key.
-    """
-    found = _one_table(queryset, using)
-    tests_again = not _can_lock(found)
-    if tests_again:
-        rows = locked(all_rows(queryset.model, using).filter(pk__in=found.values("pk")))
-    else:
-        rows = locked(found)
-    names = [plan.attname for plan in fields]
-    first = list(rows.values_list("pk", *names)[: CHUNK + 1])
-    if len(first) <= CHUNK:
-        keys = [row[0] for row in first]
-        images = _images(fields, first)
-        left = _still_meant(found, keys, using) if tests_again else keys
-        if left:
-            yield left, {key: images[key] for key in left}
-        return
-    del first
-    keys = list(rows.values_list("pk", flat=True))
-    for start in range(0, len(keys), CHUNK):
-        chunk = keys[start : start + CHUNK]
-        left = _still_meant(found, chunk, using) if tests_again else chunk
-        yield left, dict(read_rows(queryset.model, left, fields, using, lock=False))
-
-
-def _one_table(queryset: QuerySet[Any], using: str) -> QuerySet[Any]:
-    """The rows of a queryset in no order; where they are of one table, as plainly as possible."""
-    found = queryset.using(using).order_by()
-    query = found.query
-    query.select_for_update = False
-    if len(query.alias_map) <= 1 and not _aggregates(query):
-        # An UPDATE or DELETE of one table does not group rows, nor make them distinct.
-        query.group_by = None
-        query.distinct, query.distinct_fields = False, ()
-    return found
-
-
-def _can_lock(queryset: QuerySet[Any]) -> bool:
-    """Whether every backend can lock these rows where it finds them.
-
-    PostgreSQL locks no grouped or distinct rows, nor the nullable side of a join.
-    """
-    query = queryset.query
-    return len(query.alias_map) <= 1 and not (
-        _aggregates(query)
-        or query.distinct
-        or query.group_by
-        or query.extra
-        or query.extra_tables
-        or query.combinator
-    )
-
-
-def _aggregates(query: Any) -> bool:
-    return any(
-        expression.contains_aggregate or expression.contains_over_clause
-        for expression in query.annotations.values()
-    )
-
-
-def _still_meant(queryset: QuerySet[Any], keys: list[Any], using: str) -> list[Any]:
-    """The locked rows that still are what was asked for.
-
-    A database that waits for a lock tests the row's own condition again, but not one
-    that stands in a subquery: another transaction may have changed the row meanwhile, and a
-    guard such as ``free__gte=10`` must see that.
-    """
-    if not connections[using].features.has_select_for_update:
-        return keys
-    return list(dict.fromkeys(queryset.filter(pk__in=keys).values_list("pk", flat=True)))
-
-
-def _images(fields: Sequence[FieldPlan], rows: Sequence[tuple[Any, ...]]) -> dict[Any, Image]:
-    return {
-        row[0]: {p.name: value for p, value in zip(fields, row[1:], strict=True)} for row in rows
-    }
 
 
 def by_keys(model: type[Model], pks: Sequence[Any], using: str) -> QuerySet[Model]:
@@ -220,11 +140,15 @@ def _statement(
     return cache[key]  # type: ignore[no-any-return]
 
 
-def attribute_image(instance: Model, fields: Sequence[FieldPlan]) -> tuple[Image, list[FieldPlan]]:
+def attribute_image(
+    instance: Model, fields: Sequence[FieldPlan], using: str
+) -> tuple[Image, list[FieldPlan]]:
     """What the attributes say the row holds now, and which columns they cannot tell.
 
     A deferred attribute is never loaded: its column is among those that cannot be told.
     """
+    if internals.cuts_silently(connections[using]):
+        return {}, list(fields)
     image: Image = {}
     unknown: list[FieldPlan] = []
     attributes = instance.__dict__
@@ -241,7 +165,7 @@ def stored_image(
     instance: Model, model: type[Model], fields: Sequence[FieldPlan], using: str
 ) -> Image:
     """The row just written: from the attributes where they are certain, else read back."""
-    image, unknown = attribute_image(instance, fields)
+    image, unknown = attribute_image(instance, fields, using)
     if unknown:
         pk = internals.pk_value(instance, model._meta)
         image.update(read_row(model, pk, unknown, using, lock=False) or {})

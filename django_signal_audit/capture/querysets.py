@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import django
-from django.db import connections
 from django.db.models.query import QuerySet
 from django.db.models.sql.subqueries import UpdateQuery
 
@@ -23,18 +22,19 @@ from django_signal_audit.capture.images import (
     attribute_image,
     by_keys,
     differences,
+    instance_repr,
     make_change,
     read_rows,
-    rows_of,
 )
 from django_signal_audit.capture.patching import wrap
 from django_signal_audit.capture.plans import FieldPlan, ModelPlan, plan_for
+from django_signal_audit.capture.rows import rows_of
 from django_signal_audit.capture.updates import changes_of, touched_by
 from django_signal_audit.exceptions import APPEND_ONLY, AppendOnlyError
 from django_signal_audit.keys import object_key
 from django_signal_audit.pipeline import Change, emit_changes
 from django_signal_audit.registry import is_record, policy_for
-from django_signal_audit.transactions import in_transaction, write_transaction
+from django_signal_audit.transactions import write_transaction
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -187,7 +187,6 @@ def _bulk_create(
     using = self.db
     plan = plan_for(self.model._meta.concrete_model, policy)
     has_conflicts = ignore_conflicts or update_conflicts
-    joined = in_transaction(connections[using])
     error: Exception | None = None
     with write_transaction(using, self.model._meta.db_table):
         conflicts = (
@@ -195,10 +194,9 @@ def _bulk_create(
         )
         try:
             result = original(self, objs, *options)
-        except Exception as exc:
-            if not joined:
-                raise
-            error = exc  # raised below: Django leaves the caller's transaction usable
+        except Exception as exc:  # noqa: BLE001 - raised below
+            # Django leaves the caller's transaction usable; what it began itself it has doomed.
+            error = exc
         else:
             changes = conflicts.changes() if conflicts else _creates(plan, objs, using)
             recorded = (change for change in changes if change.operation in policy.on)
@@ -212,19 +210,21 @@ def _creates(plan: ModelPlan, objs: Sequence[Any], using: str) -> Iterator[Chang
     images: list[Image] = []
     unknown: dict[str, FieldPlan] = {}
     for obj in objs:
-        image, missing = attribute_image(obj, plan.fields)
+        image, missing = attribute_image(obj, plan.fields, using)
         images.append(image)
         unknown.update((field.name, field) for field in missing)
     read = _read_back(plan, objs, list(unknown.values()), using)
     for obj, image in zip(objs, images, strict=True):
         data: dict[str, Any] = {"bulk": "bulk_create"}
-        if not internals.is_pk_set(obj, plan.model._meta):
-            # The backend returns no keys: the row is there, but cannot be named.
-            data["key"] = "unknown"
-        else:
+        if internals.is_pk_set(obj, plan.model._meta):
             image.update(read.get(object_key(plan.model, obj.pk), {}))
-        changes = differences(plan.fields, None, image)
-        yield make_change("create", plan, obj.pk, changes, instance=obj, data=data)
+            changes = differences(plan.fields, None, image)
+            yield make_change("create", plan, obj.pk, changes, instance=obj, data=data)
+        else:
+            # The backend returns no keys: the row is there, but cannot be named.
+            text = instance_repr(plan, obj, str(obj.pk))
+            changes = differences(plan.fields, None, image)
+            yield Change("create", None, text, changes, {**data, "key": "unknown"})
 
 
 def _read_back(

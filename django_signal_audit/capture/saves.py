@@ -79,7 +79,7 @@ def _save_table(
     commits = state.commits
     try:
         with write_transaction(using, model._meta.db_table):
-            tries_update = raw or force_update or _tries_update(self, model)
+            tries_update = _tries_update(self, model, forced=raw or force_update)
             if tries_update and not (known or force_insert) and "update" in policy.on:
                 before = _before(self, model, policy, touched, using)
             updated = bool(
@@ -145,16 +145,20 @@ def _touched(
     return tuple(
         f
         for f in plan.fields
-        if f.generated or f.name in update_fields or f.attname in update_fields
+        if f.generated
+        or f.field.primary_key
+        or f.name in update_fields
+        or f.attname in update_fields
     )
 
 
-def _tries_update(instance: models.Model, model: type[models.Model]) -> bool:
+def _tries_update(instance: models.Model, model: type[models.Model], *, forced: bool) -> bool:
     """Whether Django tries an UPDATE before it inserts."""
     meta = model._meta
-    return internals.is_pk_set(instance, meta) and not (
-        instance._state.adding
-        and all(f.has_default() or f.has_db_default() for f in internals.pk_fields(meta))
+    return internals.is_pk_set(instance, meta) and (
+        forced
+        or not instance._state.adding
+        or not all(f.has_default() or f.has_db_default() for f in internals.pk_fields(meta))
     )
 
 
@@ -165,14 +169,11 @@ def _before(
     touched: tuple[FieldPlan, ...],
     using: str,
 ) -> Image | None:
-    meta = model._meta
-    if not internals.is_pk_set(instance, meta):
-        return None
     if policy.before == "loaded":
         image = loaded.image_of(instance, touched)
         if image is not None:
             return image
-    return read_row(model, internals.pk_value(instance, meta), touched, using, lock=True)
+    return read_row(model, internals.pk_value(instance, model._meta), touched, using, lock=True)
 
 
 def _record(
@@ -192,6 +193,9 @@ def _record(
     data: dict[str, Any] = {"raw": True} if raw else {}
     fields = touched if updated or raw else plan.fields
     after = stored_image(instance, plan.model, fields, using)
+    pk = internals.pk_value(instance, plan.model._meta)
+    if updated and before is not None:
+        pk = _keep_key(plan, before, after, pk)
     if updated and before is None:
         # Inserted by another process between our look and our UPDATE.
         data["before"] = "unknown"
@@ -202,6 +206,18 @@ def _record(
         return
     # A parent's table is written before the child's key is set, and is not the child's row.
     own = instance if type(instance)._meta.concrete_model is plan.model else None
-    pk = internals.pk_value(instance, plan.model._meta)
     change = make_change(operation, plan, pk, changes, instance=own, data=data)
     emit_changes(policy, plan.model._meta.label, using, [change])
+
+
+def _keep_key(plan: ModelPlan, before: Image, after: Image, pk: Any) -> Any:
+    """The key of an updated row, as the row spells it.
+
+    No save changes it. But a database that compares without regard to case has found the
+    row ``abc`` for an instance whose key is ``ABC``.
+    """
+    names = [field.name for field in internals.pk_fields(plan.model._meta)]
+    if not all(name in before for name in names):
+        return pk
+    after.update((name, before[name]) for name in names)
+    return before[names[0]] if len(names) == 1 else tuple(before[name] for name in names)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.apps import apps
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import Model
 from django.db.models import signals as model_signals
 from django.dispatch import Signal
@@ -15,9 +15,11 @@ from django.utils.module_loading import import_string
 
 from django_signal_audit import conf
 from django_signal_audit.capture.images import secrets_of
+from django_signal_audit.definitions import remember
+from django_signal_audit.dotted import nearest_path, reason_of
 from django_signal_audit.event import REDACTED
-from django_signal_audit.exceptions import AuditConfigurationError
-from django_signal_audit.internals import connect_first
+from django_signal_audit.exceptions import AuditConfigurationError, raise_found
+from django_signal_audit.internals import connect_first, unwrapped
 from django_signal_audit.pipeline import Act
 from django_signal_audit.recording import record_act
 from django_signal_audit.registry import policy_for
@@ -42,6 +44,10 @@ BUILT_IN: Final[dict[str, Signal]] = {
 
 SIGNAL_KEYS: Final = ("event", "level")
 
+_SIGNAL_ADVICE: Final = (
+    "Write the dotted path of a django.dispatch.Signal, such as 'shop.signals.order_paid'."
+)
+
 _recorded: list[tuple[type[Model], str, tuple[str, ...] | None]] = []
 _from_settings: list[tuple[Signal, str]] = []
 
@@ -65,6 +71,7 @@ def record_dispatches(
     model: type[Model], names: Collection[str], sinks: tuple[str, ...] | None
 ) -> None:
     """Remember which built-in signals of a model are recorded; connect if apps are ready."""
+    remember(model, f"@audit_signals on {model.__name__}", sinks, model.__module__)
     for name in names:
         _recorded.append((model, name, sinks))
         if name == "class_prepared":
@@ -137,27 +144,58 @@ def resolve_setting(path: str, said: Any) -> tuple[Signal, str, str]:
         AuditConfigurationError: naming the entry and what to write instead.
     """
     where = f"{conf.SETTING}['SIGNALS'][{path!r}]"
-    if not isinstance(said, Mapping):
-        raise AuditConfigurationError(
-            f"{where} must be a dict such as {{'event': 'order.paid'}}, not {said!r}."
-        )
-    for key in said:
-        if key not in SIGNAL_KEYS:
-            raise AuditConfigurationError(
-                f"{where} has no key {key!r}. {conf.nearest(key, SIGNAL_KEYS)}"
-            )
+    options = {"event": f"signal.{path.rpartition('.')[2]}", "level": "info"}
+    mistakes: list[AuditConfigurationError] = []
+    signal: Signal | None = None
+    try:
+        signal = _import_signal(where, path)
+    except AuditConfigurationError as exc:
+        mistakes.append(exc)
+    try:
+        options |= _signal_options(where, said)
+        check_definition(where, options["event"], options["level"])
+    except AuditConfigurationError as exc:
+        for mistake in exc.all():
+            mistake.number = "E032"
+        mistakes.append(exc)
+    raise_found(mistakes)
+    return cast("Signal", signal), options["event"], options["level"]
+
+
+def _import_signal(where: str, path: str) -> Signal:
     try:
         signal = import_string(path)
-    except ImportError as exc:
+    except Exception as exc:
+        # A module may raise anything while it is imported.
         raise AuditConfigurationError(
-            f"{where}: cannot import the signal ({exc}). Write the dotted path of a "
-            "django.dispatch.Signal, such as 'shop.signals.order_paid'."
+            f"{where}: the signal cannot be imported ({reason_of(exc)}).",
+            hint=nearest_path(path, _is_signal) or _SIGNAL_ADVICE,
+            number="E031",
         ) from exc
     if not isinstance(signal, Signal):
-        raise AuditConfigurationError(f"{where} is a {type(signal).__name__}, no Signal.")
-    event, level = said.get("event", f"signal.{path.rpartition('.')[2]}"), said.get("level", "info")
-    check_definition(where, event, level)
-    return signal, event, level
+        raise AuditConfigurationError(
+            f"{where} is a {type(signal).__name__}, no Signal.",
+            hint=_SIGNAL_ADVICE,
+            number="E031",
+        )
+    return signal
+
+
+def _is_signal(found: object) -> bool:
+    return isinstance(found, Signal)
+
+
+def _signal_options(where: str, said: Any) -> Mapping[str, Any]:
+    if not isinstance(said, Mapping):
+        raise AuditConfigurationError(
+            f"{where} is {said!r}.", hint="Write a dict, such as {'event': 'order.paid'}."
+        )
+    raise_found(
+        AuditConfigurationError(f"{where} has no key {key!r}.", hint=conf.nearest(key, SIGNAL_KEYS))
+        for key in said
+        if key not in SIGNAL_KEYS
+    )
+    return said
 
 
 def _uid(kind: str, name: str) -> str:
@@ -181,18 +219,23 @@ class _Recorder:
             sender=describe_sender(sender),
             message=self.event,
             sinks=self.sinks,
-            database=arguments.get("using") or DEFAULT_DB_ALIAS,
         )
-        instance = arguments.pop("instance", None)
+        using: Any = arguments.get("using")
+        # In a signal of the program's own the word may mean anything.
+        known = isinstance(using, str) and apps.ready and using in connections
+        act.database = using if known else DEFAULT_DB_ALIAS
+        instance = unwrapped(arguments.pop("instance", None))
         if isinstance(instance, Model):
             describe_instance(act, instance)
+            if apps.ready and not known:
+                act.database = router.db_for_write(type(instance), instance=instance)
             act.secrets |= secrets_of(instance)
         elif instance is not None:
             arguments["instance"] = instance
         if isinstance(arguments.get("model"), type):
             arguments["model"] = describe_sender(arguments["model"])
         if self.event == "signal.pre_init":
-            arguments |= _named_values(sender, arguments["args"], arguments["kwargs"])
+            arguments |= named_values(sender, arguments["args"], arguments["kwargs"])
         request = None
         if isinstance(arguments.get("request"), HttpRequest):
             # Such as user_logged_in: it is where the event happened, not a part of it.
@@ -201,7 +244,7 @@ class _Recorder:
         record_act(act, request)
 
 
-def _named_values(
+def named_values(
     model: type[Model], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The arguments of ``pre_init`` by field, so that secrets among them are known as such."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from django.db import connections
 from django.db.models import Model
 
-from django_signal_audit import conf
+from django_signal_audit import conf, internals
 from django_signal_audit.capture.images import Image, differences, make_change, read_rows
 from django_signal_audit.capture.plans import UNKNOWN, FieldPlan, ModelPlan
 
@@ -40,7 +41,7 @@ def changes_of(
         using: the database alias; the UPDATE has run there.
         data: goes into each event.
     """
-    constant, unknown = _new_values(plan, touched, values)
+    constant, unknown = _new_values(plan, touched, values, using)
     keys = list(before)
     read = dict(read_rows(plan.model, keys, unknown, using, lock=False)) if unknown else {}
     for key, old in before.items():
@@ -59,9 +60,14 @@ def _by_field(plan: ModelPlan, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _new_values(
-    plan: ModelPlan, touched: Sequence[FieldPlan], values: Mapping[str, Any]
+    plan: ModelPlan, touched: Sequence[FieldPlan], values: Mapping[str, Any], using: str
 ) -> tuple[Image, list[FieldPlan]]:
     """New values that are the same for every row, and the columns that must be read back."""
+    # Rows whose key is written are not found again by the old one.
+    if internals.cuts_silently(connections[using]) and not any(
+        field.field.primary_key for field in touched
+    ):
+        return {}, list(touched)
     given = _by_field(plan, values)
     constant: Image = {}
     unknown: list[FieldPlan] = []

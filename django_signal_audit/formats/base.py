@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.utils.module_loading import import_string
 from structlog import DropEvent
 
+from django_signal_audit import conf
+from django_signal_audit.dotted import nearest_path, reason_of
 from django_signal_audit.event import AuditEvent
 from django_signal_audit.exceptions import AuditConfigurationError
 
@@ -21,6 +22,7 @@ Formatter: TypeAlias = Callable[[AuditEvent], bytes]
 """Turns an event into one line: UTF-8, without the newline at its end and with none inside."""
 
 _PACKAGE = "django_signal_audit.formats"
+_NUMBER = "E025"
 
 
 def available_formats() -> list[str]:
@@ -41,8 +43,8 @@ def get_formatter(name: str) -> Formatter:
     """Find a format by its name and make a formatter of its processors.
 
     The formatter runs the processors as structlog does, ``processor(None, event.level,
-    event_dict)``, beginning with ``event.to_dict()``. A ``structlog.DropEvent`` that one of
-    them raises reaches the caller of the formatter: see ``render_lines``.
+    event_dict)``, beginning with a dict like ``event.to_dict()``. A ``structlog.DropEvent``
+    that one of them raises reaches the caller of the formatter: see ``render_lines``.
 
     Args:
         name: a module of ``django_signal_audit.formats``, such as ``"json"``, or the dotted
@@ -56,8 +58,26 @@ def get_formatter(name: str) -> Formatter:
         AuditConfigurationError: there is no such format, it cannot be imported, or its
             factory returns something else than processors.
     """
-    factory = _dotted_factory(name) if "." in name else _module_factory(name)
-    return _make_formatter(name, factory())
+    if "." in name:
+        return _formatter_of(name, _made_by(name, _dotted_factory(name)), foreign=True)
+    return _formatter_of(name, _made_by(name, _module_factory(name)), foreign=False)
+
+
+def get_terminal_formatter(name: str) -> Formatter | None:
+    """What a format is on a terminal, where that differs: with colours.
+
+    Args:
+        name: as for ``get_formatter``, which accepts it.
+
+    Returns:
+        The formatter; ``None`` unless the format's module defines ``terminal_processors()``.
+    """
+    if "." in name:
+        return None
+    factory = getattr(import_module(f"{_PACKAGE}.{name}"), "terminal_processors", None)
+    if factory is None:
+        return None
+    return _formatter_of(name, _made_by(name, factory), foreign=False)
 
 
 def render_lines(formatter: Formatter, events: Iterable[AuditEvent]) -> bytes:
@@ -83,18 +103,13 @@ def render_lines(formatter: Formatter, events: Iterable[AuditEvent]) -> bytes:
 def _module_factory(name: str) -> Callable[[], Sequence[Processor]]:
     known = available_formats()
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise AuditConfigurationError(
-            f"There is no format {name!r}.{hint} The formats are {', '.join(known)}; for one of "
-            f"your own, write the dotted path of a function that returns structlog processors."
-        )
+        raise _error(f"There is no format {name!r}.", conf.nearest(name, known))
     try:
         module = import_module(f"{_PACKAGE}.{name}")
-    except ImportError as error:
-        raise AuditConfigurationError(
-            f"The format {name!r} cannot be imported: {error}. Install what it needs, or choose "
-            f"another FORMAT."
+    except Exception as error:
+        raise _error(
+            f"The format {name!r} cannot be imported ({reason_of(error)}).",
+            "Install what it needs, or choose another FORMAT.",
         ) from error
     return _checked_factory(name, getattr(module, "processors", None))
 
@@ -102,37 +117,54 @@ def _module_factory(name: str) -> Callable[[], Sequence[Processor]]:
 def _dotted_factory(name: str) -> Callable[[], Sequence[Processor]]:
     try:
         factory = import_string(name)
-    except ImportError as error:
-        raise AuditConfigurationError(
-            f"The format {name!r} cannot be imported: {error}. Write the dotted path of a function "
-            f"that returns structlog processors, or one of {', '.join(available_formats())}."
+    except Exception as error:
+        # A module may raise anything while it is imported.
+        raise _error(
+            f"The format {name!r} cannot be imported ({reason_of(error)}).",
+            nearest_path(name, callable)
+            or "Write the dotted path of a function that returns structlog processors, or one of "
+            f"{', '.join(map(repr, available_formats()))}.",
         ) from error
     return _checked_factory(name, factory)
 
 
 def _checked_factory(name: str, factory: Any) -> Callable[[], Sequence[Processor]]:
     if not callable(factory):
-        raise AuditConfigurationError(
-            f"The format {name!r} has no function processors() that returns a list of structlog "
-            f"processors. Define one, or name such a function by its dotted path."
+        raise _error(
+            f"The format {name!r} is no function that returns a list of structlog processors.",
+            "Define processors() in its module, or name such a function by its dotted path.",
         )
     return factory  # type: ignore[no-any-return]
 
 
-def _make_formatter(name: str, processors: Any) -> Formatter:
+def _made_by(name: str, factory: Callable[[], Any]) -> tuple[Processor, ...]:
+    try:
+        processors = factory()
+    except Exception as error:
+        raise _error(
+            f"The format {name!r} raised {type(error).__name__} ({error}).",
+            "Let it take nothing and return a list of structlog processors.",
+        ) from error
     if (
         not isinstance(processors, (list, tuple))
         or not processors
         or not all(callable(processor) for processor in processors)
     ):
-        raise AuditConfigurationError(
-            f"The format {name!r} returned {processors!r}. Return a list of structlog processors "
-            f"that ends in a renderer."
+        raise _error(
+            f"The format {name!r} returned {processors!r}.",
+            "Return a list of structlog processors that ends in a renderer.",
         )
-    chain = tuple(processors)
+    return tuple(processors)
 
+
+def _error(problem: str, hint: str) -> AuditConfigurationError:
+    return AuditConfigurationError(problem, hint=hint, number=_NUMBER)
+
+
+def _formatter_of(name: str, chain: tuple[Processor, ...], *, foreign: bool) -> Formatter:
     def formatter(event: AuditEvent) -> bytes:
-        value: Any = event.to_dict()
+        # Ours leave what is inside as it is; others may not, and other sinks have the same event.
+        value: Any = event.own_dict() if foreign else event.to_dict()
         level = event.level
         for processor in chain:
             value = processor(None, level, value)
@@ -145,9 +177,10 @@ def _one_line(name: str, rendered: object) -> bytes:
     if isinstance(rendered, str):
         rendered = rendered.encode("utf-8", "backslashreplace")
     if not isinstance(rendered, bytes):
-        raise AuditConfigurationError(
-            f"The format {name!r} rendered a {type(rendered).__name__}. Let its last processor "
-            f"return str or bytes, as structlog.processors.JSONRenderer does."
+        raise _error(
+            f"The format {name!r} rendered a {type(rendered).__name__}.",
+            "Let its last processor return str or bytes, as structlog.processors.JSONRenderer "
+            "does.",
         )
     if b"\n" in rendered:
         # A renderer that breaks lines must not be able to break the file's lines.

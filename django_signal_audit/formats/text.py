@@ -14,11 +14,9 @@ itself in a value is written ``\--``. All other text stays as it is.
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from django.utils import timezone
-
+from django_signal_audit.formats._local import local_time
 from django_signal_audit.formats._visible import visible
 
 if TYPE_CHECKING:
@@ -34,9 +32,7 @@ _LONE_DASHES = re.compile(r"(?<!\S)--(?!\S)")
 
 def add_local_time(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
     """Put the event's time, in the project's time zone, under ``local_time``."""
-    timestamp = datetime.fromisoformat(event_dict["timestamp"])
-    local = timezone.localtime(timestamp, timezone.get_default_timezone())
-    event_dict["local_time"] = local.strftime(TIME_FORMAT)
+    event_dict["local_time"] = local_time(event_dict["timestamp"]).strftime(TIME_FORMAT)
     return event_dict
 
 

@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from django_signal_audit import fields
+
 
 class Migration(migrations.Migration):
 
@@ -16,26 +18,26 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(editable=False, primary_key=True, serialize=False)),
                 ('timestamp', models.DateTimeField(editable=False)),
-                ('event', models.CharField(editable=False, max_length=255)),
-                ('level', models.CharField(default='info', editable=False, max_length=16)),
-                ('outcome', models.CharField(default='success', editable=False, max_length=16)),
-                ('sender', models.TextField(blank=True, default='', editable=False)),
-                ('message', models.TextField(blank=True, default='', editable=False)),
-                ('object_type', models.CharField(editable=False, max_length=255, null=True)),
-                ('object_id', models.CharField(editable=False, max_length=255, null=True)),
-                ('object_repr', models.TextField(blank=True, default='', editable=False)),
+                ('event', fields.KeyField(editable=False, max_length=255)),
+                ('level', fields.KeyField(default='info', editable=False, max_length=16)),
+                ('outcome', fields.KeyField(default='success', editable=False, max_length=16)),
+                ('sender', fields.ProseField(blank=True, default='', editable=False)),
+                ('message', fields.ProseField(blank=True, default='', editable=False)),
+                ('object_type', fields.KeyField(editable=False, max_length=255, null=True)),
+                ('object_id', fields.KeyField(editable=False, max_length=255, null=True)),
+                ('object_repr', fields.ProseField(blank=True, default='', editable=False)),
                 ('changes', models.JSONField(editable=False, null=True)),
-                ('actor_type', models.CharField(editable=False, max_length=255, null=True)),
-                ('actor_id', models.CharField(editable=False, max_length=255, null=True)),
-                ('actor_label', models.CharField(blank=True, default='', editable=False, max_length=255)),
+                ('actor_type', fields.KeyField(editable=False, max_length=255, null=True)),
+                ('actor_id', fields.KeyField(editable=False, max_length=255, null=True)),
+                ('actor_label', fields.LabelField(blank=True, default='', editable=False, max_length=255)),
                 ('on_behalf_of', models.JSONField(editable=False, null=True)),
-                ('reason', models.TextField(editable=False, null=True)),
+                ('reason', fields.ProseField(editable=False, null=True)),
                 ('cause', models.UUIDField(editable=False, null=True)),
                 ('duration_ms', models.FloatField(editable=False, null=True)),
                 ('error', models.JSONField(editable=False, null=True)),
                 ('context', models.JSONField(default=dict, editable=False)),
                 ('data', models.JSONField(default=dict, editable=False)),
-                ('database', models.CharField(editable=False, max_length=255, null=True)),
+                ('database', fields.KeyField(editable=False, max_length=255, null=True)),
                 ('transaction', models.UUIDField(editable=False, null=True)),
                 ('rolled_back', models.BooleanField(default=False, editable=False)),
                 ('schema_version', models.PositiveSmallIntegerField(default=1, editable=False)),

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import tempfile
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from django_signal_audit.sinks._urls import SinkURL
+
+
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_SHORTAGES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,10 @@ class PathProblem:
 
 
 def find_problem(path: Path) -> PathProblem | None:
-    """Look whether a file can be appended to, or else made; nothing is opened or made.
+    """Look whether a file can be appended to, or else made, and leave nothing behind.
+
+    It is tried, as permissions are not all: a file system may be read-only, or its files
+    be made by the kernel alone, also for root.
 
     Args:
         path: an absolute path.
@@ -49,6 +61,43 @@ def find_problem(path: Path) -> PathProblem | None:
             "Correct the path, or the permissions of its directories.",
         )
     return _find_kind_problem(path, mode) or _find_access_problem(path)
+
+
+def file_url(url: SinkURL) -> SinkURL:
+    """A URL of a file with the path, and the permissions as a number, among its parameters.
+
+    Raises:
+        AuditConfigurationError: it has no path, or a host.
+    """
+    path = url.path
+    if url.host in {".", ".."}:
+        path = url.host + path
+    elif url.host not in {"", "localhost"}:
+        raise url.error(
+            "it names a host, and a file has none.",
+            "Write three slashes before an absolute path, file:///var/log/app/audit.jsonl, and one "
+            "dot before a relative one, file://./audit.jsonl.",
+        )
+    if not path and "path" not in url.parameters:
+        raise url.error(
+            "it has no path.", "Write the path of a file: file:///var/log/app/audit.jsonl."
+        )
+    url = replace(url, host="", path="")
+    if path:
+        url = url.with_parameter("path", path)
+    modes = tuple(_permissions(url, said) for said in url.parameters.get("mode", ()))
+    return replace(url, parameters={**url.parameters, "mode": modes}) if modes else url
+
+
+def _permissions(url: SinkURL, octal: str) -> str:
+    """Permissions are octal wherever they are written, with a leading 0o or without."""
+    try:
+        return str(int(octal, 8))
+    except ValueError:
+        raise url.error(
+            f"option 'mode' of FileSink cannot be {octal!r}.",
+            "Write permissions in octal digits, such as 640.",
+        ) from None
 
 
 def _find_kind_problem(path: Path, mode: int) -> PathProblem | None:
@@ -70,11 +119,12 @@ def _find_kind_problem(path: Path, mode: int) -> PathProblem | None:
 
 
 def _find_access_problem(path: Path) -> PathProblem | None:
-    if not _allows(path, os.R_OK | os.W_OK):
+    reason = _refusal(lambda: os.close(os.open(path, _FLAGS)))
+    if reason is not None:
         return PathProblem(
             "E203",
-            f"{path} cannot be written by this user.",
-            "Permit the user of the process to read and to write it.",
+            f"{path} cannot be written by this process: {reason}.",
+            "Permit its user to read and to write the file, or write another path.",
         )
     return None
 
@@ -86,14 +136,21 @@ def _find_directory_problem(directory: Path) -> PathProblem | None:
             f"The directory {directory} does not exist.",
             "Create it, or correct the path in the sink's OPTIONS.",
         )
-    if not _allows(directory, os.W_OK | os.X_OK):
+    # Without a name where the kernel can, so that no other process ever sees it.
+    reason = _refusal(lambda: tempfile.TemporaryFile(dir=directory).close())
+    if reason is not None:
         return PathProblem(
             "E203",
-            f"No file can be made in {directory} by this user.",
-            "Permit the user of the process to write to the directory.",
+            f"No file can be made in {directory} by this process: {reason}.",
+            "Permit its user to write to the directory, or write another path.",
         )
     return None
 
 
-def _allows(path: Path, mode: int) -> bool:
-    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+def _refusal(attempt: Callable[[], None]) -> str | None:
+    """Why something cannot be done; ``None`` if it can, or if just the process lacks means."""
+    try:
+        attempt()
+    except OSError as error:
+        return None if error.errno in _SHORTAGES else error.strerror
+    return None

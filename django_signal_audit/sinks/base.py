@@ -11,12 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, final
 
+from django_signal_audit.event import LEVELS
+from django_signal_audit.sinks._urls import options_of
+
 if TYPE_CHECKING:
+    import uuid
+
     from django.core.checks import CheckMessage
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from django_signal_audit.event import AuditEvent
     from django_signal_audit.formats import Formatter
+    from django_signal_audit.sinks._urls import SinkURL
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +33,14 @@ class SinkConfig:
         alias: the key in ``SIGNAL_AUDIT["SINKS"]``, for messages.
         format: turns an event into one line of text without its newline; sinks that
             do not write text ignore it.
+        terminal_format: the same for a terminal, with colours; ``None`` where that is no other.
+        level: number of the lowest level that goes here, as in ``logging``.
     """
 
     alias: str
     format: Formatter
+    terminal_format: Formatter | None = None
+    level: int = LEVELS["debug"]
 
 
 class Sink:
@@ -45,8 +55,29 @@ class Sink:
     development_only: ClassVar[bool] = False
     """True: ``check --deploy`` warns where this sink is configured."""
 
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """The schemes of the sink's URLs. For a sink of this package the name of its module, where it
+    names none; a sink of your own is named in the URL by ``backend=``."""
+
     def __init__(self, config: SinkConfig) -> None:
         self.config = config
+
+    @classmethod
+    def options_from_url(cls, url: SinkURL) -> dict[str, object]:
+        """What a URL says, as the keyword arguments of ``__init__``.
+
+        As it stands, a parameter is the option of its name, converted by its annotation, and so
+        are the parts ``username``, ``password``, ``host``, ``port`` and ``path``. Override it
+        where a part means something else. It may be called while settings are being read.
+
+        Args:
+            url: the URL, without the keys of ``SINKS`` such as ``format``.
+
+        Raises:
+            AuditConfigurationError: the URL says what the sink does not take; see
+                ``SinkURL.error``.
+        """
+        return options_of(cls, url)
 
     @property
     def alias(self) -> str:
@@ -103,6 +134,20 @@ class TransactionalSink(Sink):
             Exception: whatever went wrong; the caller rolls back or counts the loss.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement write(...)")
+
+    follows_commit: bool = False
+    """True: ``committed`` is called after each COMMIT that has written events."""
+
+    def committed(
+        self, connection: BaseDatabaseWrapper, ids: Sequence[uuid.UUID], *, complete: bool
+    ) -> None:
+        """Follow up on a COMMIT, outside of any transaction; nothing can be rolled back any more.
+
+        Args:
+            connection: that has committed; it is in autocommit mode.
+            ids: of events that it wrote.
+            complete: whether these are all; large transactions are not remembered event by event.
+        """
 
     @final
     def emit(self, events: Sequence[AuditEvent]) -> None:

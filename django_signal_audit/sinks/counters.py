@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from typing import Literal
 
-Outcome = Literal["written", "dropped", "lost"]
+Outcome = Literal["written", "dropped", "lost", "forwarded", "delayed"]
 
 _lock = threading.Lock()
 _counts: dict[str, Counter[str]] = {}
@@ -18,9 +18,12 @@ def count(alias: str, outcome: Outcome, events: int) -> None:
     Args:
         alias: the sink's key in the settings.
         outcome: ``written``; ``dropped`` by a rule, such as a table that is not there yet
-            during ``migrate``; or ``lost`` because the sink failed.
+            during ``migrate``; or ``lost`` because the sink failed. Of those written,
+            ``forwarded`` to a database of their own, or ``delayed`` on the way there.
         events: how many.
     """
+    if not events:
+        return
     with _lock:
         _counts.setdefault(alias, Counter())[outcome] += events
 

@@ -8,16 +8,19 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from django.db import OperationalError, ProgrammingError
+from structlog import DropEvent
 
-from django_signal_audit import context
+from django_signal_audit import context, internals
 from django_signal_audit.exceptions import (
     AuditConfigurationError,
+    AuditProcessorError,
     AuditSinkError,
     AuditSinkOperationalError,
 )
+from django_signal_audit.processors import run
 from django_signal_audit.sinks import counters
 from django_signal_audit.sinks.base import TransactionalSink
-from django_signal_audit.sinks.migrating import table_is_missing
+from django_signal_audit.sinks.migrating import table_is_missing, was_never_migrated
 from django_signal_audit.sinks.routing import Route, Routes, routes_for
 from django_signal_audit.tasks import log_failure
 
@@ -52,10 +55,9 @@ def write_transactional(
                 counters.count(route.alias, "dropped", len(events))
             elif route.on_error == "raise":
                 _write_or_raise(connection, route, events, in_transaction=in_transaction)
-            elif in_transaction:
-                _write_in_savepoint(connection, route, events)
-            else:
-                _write_or_log(connection, route, events)
+            elif given := _processed_or_lost(route, events):
+                write = _write_in_savepoint if in_transaction else _write_or_log
+                write(connection, route, given)
 
 
 def write_survivor(connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]) -> None:
@@ -78,15 +80,18 @@ def dispatch_after_commit(batches: Iterable[list[Entry]]) -> None:
     with context.suspend_audit():
         for batch in batches:
             for route, events in by_route(batch, transactional=False):
+                given = events
                 try:
-                    route.sink.emit(events)
-                except Exception as exc:  # noqa: BLE001 - a sink may raise anything; it is logged and counted
-                    log_loss(route, events, exc, handled)
+                    given = _processed_or_lost(route, events)
+                    if given:
+                        route.sink.emit(given)
+                except (Exception, DropEvent) as exc:  # noqa: BLE001 - a sink may raise anything; it is logged and counted
+                    log_loss(route, given, exc, handled)
                 except BaseException as exc:  # noqa: BLE001 - raised below
-                    log_loss(route, events, exc, handled)
+                    log_loss(route, given, exc, handled)
                     interruption = exc
                 else:
-                    counters.count(route.alias, "written", len(events))
+                    counters.count(route.alias, "written", len(given))
     if interruption is not None:
         raise interruption
 
@@ -99,6 +104,49 @@ def by_route(entries: list[Entry], *, transactional: bool) -> list[tuple[Route, 
         for route in routes.transactional if transactional else routes.after_commit:
             found.setdefault(route.alias, (route, []))[1].append(entry.event)
     return list(found.values())
+
+
+def survivors_by_route(entries: list[Entry]) -> list[tuple[Route, list[AuditEvent]]]:
+    """What each transactional sink gets of events that outlived their transaction, in order."""
+    with context.suspend_audit():
+        found = [
+            (route, _processed_or_lost(route, events))
+            for route, events in by_route(entries, transactional=True)
+        ]
+    return [(route, events) for route, events in found if events]
+
+
+def _processed(route: Route, events: list[AuditEvent]) -> list[AuditEvent]:
+    """Events as the sink's own processors want them, without those that they dropped.
+
+    Raises:
+        AuditProcessorError: one of them failed.
+    """
+    if not route.processors:
+        return events
+    kept = []
+    for event in events:
+        try:
+            kept.append(run(route.processors, event))
+        except DropEvent:
+            continue
+    if len(kept) < len(events):
+        counters.count(route.alias, "dropped", len(events) - len(kept))
+    return kept
+
+
+def _processed_or_lost(route: Route, events: list[AuditEvent]) -> list[AuditEvent]:
+    """The same, for a sink whose policy is ``log``: an event that a processor failed on is lost."""
+    if not route.processors:
+        return events
+    handled = sys.exception()
+    kept = []
+    for event in events:
+        try:
+            kept += _processed(route, [event])
+        except AuditProcessorError as exc:
+            log_loss(route, [event], exc, handled)
+    return kept
 
 
 def transactional(route: Route) -> TransactionalSink:
@@ -154,11 +202,16 @@ def _write_or_raise(
     in_transaction: bool,
 ) -> None:
     try:
-        transactional(route).write(connection, events)
+        given = _processed(route, events)
+        if given:
+            transactional(route).write(connection, given)
     except Exception as exc:
+        if not in_transaction and _lacks_table(exc) and _is_to_be_migrated(connection):
+            _drop_before_migration(connection, route, events)
+            return
         text = (
             f"Audit sink {route.alias!r} ({type(route.sink).__name__}) could not write "
-            f"{_described(events)} to database {connection.alias!r}: {_short(exc)}."
+            f"{_described(events)} to database {connection.alias!r}: {_short(exc).rstrip('.')}."
         )
         if in_transaction:
             text += " The change was rolled back, because this sink's ON_ERROR is 'raise'."
@@ -166,10 +219,44 @@ def _write_or_raise(
             # As the driver's error would be at COMMIT: retries ask its cause for the code.
             raise AuditSinkOperationalError(text) from exc.__cause__ or exc
         if _lacks_table(exc):
-            text += f" Run manage.py migrate --database {connection.alias} to make the table."
+            text += f" {_how_to_make_the_table(connection.alias)}"
         text += " To keep changes without their record, set ON_ERROR to 'log'."
         raise AuditSinkError(text) from exc
-    counters.count(route.alias, "written", len(events))
+    counters.count(route.alias, "written", len(given))
+
+
+def _is_to_be_migrated(connection: BaseDatabaseWrapper) -> bool:
+    from django_signal_audit.models import AuditRecord  # noqa: PLC0415 - needs loaded apps
+
+    allowed = internals.forbidding_router(connection.alias, AuditRecord) is None
+    return allowed and was_never_migrated(connection)
+
+
+def _drop_before_migration(
+    connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]
+) -> None:
+    """Nothing was changed, and raising could stop the ``migrate`` that makes the table."""
+    counters.count(route.alias, "dropped", len(events))
+    logger.warning(
+        "Audit sink %r dropped %s because database %r has no table of records yet. %s",
+        route.alias,
+        _described(events).rstrip(","),
+        connection.alias,
+        _how_to_make_the_table(connection.alias),
+    )
+
+
+def _how_to_make_the_table(alias: str) -> str:
+    from django_signal_audit.models import AuditRecord  # noqa: PLC0415 - needs loaded apps
+
+    make = f"Run manage.py migrate --database {alias} to make the table."
+    forbids = internals.forbidding_router(alias, AuditRecord)
+    if forbids is None:
+        return make
+    return (
+        f"{forbids} in DATABASE_ROUTERS keeps the table from this database: let its "
+        f"allow_migrate() return True for 'django_signal_audit' here. {make}"
+    )
 
 
 def _lacks_table(error: Exception) -> bool:

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from django.core import checks
 
-from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.exceptions import AuditConfigurationError, raise_found
 from django_signal_audit.formats.base import render_lines
 from django_signal_audit.sinks._lock import SinkLock
-from django_signal_audit.sinks._paths import find_problem
+from django_signal_audit.sinks._paths import file_url, find_problem
 from django_signal_audit.sinks.base import Sink, SinkConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from django_signal_audit.event import AuditEvent
+    from django_signal_audit.sinks._urls import SinkURL
 
 FsyncPolicy = Literal["never", "interval", "commit"]
 
@@ -66,8 +67,9 @@ class FileSink(Sink):
         mode: int = 0o640,
     ) -> None:
         super().__init__(config)
-        self.path: Final = _absolute(path, config.alias)
-        _check_options(config.alias, fsync, fsync_interval, mode)
+        raise_found(_mistakes(config.alias, path, fsync, fsync_interval, mode))
+        # Not Path.resolve(), which would follow the symbolic link that is to be refused.
+        self.path: Final = Path(os.path.abspath(path))  # noqa: PTH100
         self._fsync = fsync
         self._fsync_interval = fsync_interval
         self._mode = mode
@@ -75,6 +77,11 @@ class FileSink(Sink):
         self._unsynced = False
         self._synced_at = time.monotonic()
         self._lock = SinkLock(after_fork=self._forget)
+
+    @classmethod
+    def options_from_url(cls, url: SinkURL) -> dict[str, object]:
+        """The path: ``file:///var/log/x``, or relative as ``file:x``; ``mode`` is octal."""
+        return super().options_from_url(file_url(url))
 
     def emit(self, events: Sequence[AuditEvent]) -> None:
         """Append the events as lines, all or none.
@@ -246,31 +253,24 @@ class FileSink(Sink):
         return OSError(number, f"Sink {self.alias!r}: {text}", str(self.path))
 
 
-def _absolute(path: object, alias: str) -> Path:
+def _mistakes(
+    alias: str, path: object, fsync: object, fsync_interval: object, mode: object
+) -> Iterator[AuditConfigurationError]:
+    """What is wrong with the options."""
+
+    def wrong(name: str, value: object, hint: str) -> AuditConfigurationError:
+        problem = f"Sink {alias!r}: {name} is {value!r}."
+        return AuditConfigurationError(problem, hint=hint, number="E024")
+
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str) or not text or "\0" in text:
-        raise AuditConfigurationError(
-            f"Sink {alias!r}: path is {path!r}. Write the path of a file, such as "
-            f"'/var/log/app/audit.jsonl'."
-        )
-    # Not Path.resolve(), which would follow the symbolic link that is to be refused.
-    return Path(os.path.abspath(text))  # noqa: PTH100
-
-
-def _check_options(alias: str, fsync: object, fsync_interval: object, mode: object) -> None:
+        yield wrong("path", path, "Write the path of a file, such as '/var/log/app/audit.jsonl'.")
     if fsync not in get_args(FsyncPolicy):
-        raise AuditConfigurationError(
-            f"Sink {alias!r}: fsync is {fsync!r}. Write 'never', 'interval' or 'commit'."
-        )
+        yield wrong("fsync", fsync, "Write 'never', 'interval' or 'commit'.")
     if not (isinstance(fsync_interval, (int, float)) and fsync_interval > 0):
-        raise AuditConfigurationError(
-            f"Sink {alias!r}: fsync_interval is {fsync_interval!r}. Write a number of seconds "
-            f"above 0."
-        )
+        yield wrong("fsync_interval", fsync_interval, "Write a number of seconds above 0.")
     if not (isinstance(mode, int) and 0 <= mode <= _ALL_PERMISSIONS):
-        raise AuditConfigurationError(
-            f"Sink {alias!r}: mode is {mode!r}. Write a number of permissions such as 0o640."
-        )
+        yield wrong("mode", mode, "Write a number of permissions such as 0o640.")
 
 
 def _sync_directory(directory: Path) -> None:

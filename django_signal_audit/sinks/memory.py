@@ -32,8 +32,9 @@ class MemorySink(Sink):
         super().__init__(config)
         if not _is_capacity(capacity):
             raise AuditConfigurationError(
-                f"Sink {config.alias!r}: capacity is {capacity!r}. Write a positive number, or "
-                f"None to keep every event."
+                f"Sink {config.alias!r}: capacity is {capacity!r}.",
+                hint="Write a positive number, or None to keep every event.",
+                number="E024",
             )
         self._lock = SinkLock()
         self._events: deque[AuditEvent] = deque(maxlen=capacity)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.apps import apps
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models.signals import post_migrate, pre_migrate
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+_FIRST_MIGRATION: Final = ("django_signal_audit", "0001_initial")
 
 _migrating: set[str] = set()
 
@@ -26,6 +29,15 @@ def table_is_missing(connection: BaseDatabaseWrapper) -> bool:
     from django_signal_audit.models import record_table_exists  # noqa: PLC0415 - needs loaded apps
 
     return not record_table_exists(connection.alias)
+
+
+def was_never_migrated(connection: BaseDatabaseWrapper) -> bool:
+    """Whether no ``migrate`` has made our table on this database yet, so that nobody dropped it.
+
+    A custom event may come before ``pre_migrate``: commands read the database, and opening its
+    connection sends ``connection_created``.
+    """
+    return _FIRST_MIGRATION not in MigrationRecorder(connection).applied_migrations()
 
 
 def _started(using: str, **kwargs: Any) -> None:

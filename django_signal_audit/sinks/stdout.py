@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from django_signal_audit.event import AuditEvent
+    from django_signal_audit.sinks._urls import SinkURL
 
 _STREAMS = ("stdout", "stderr")
 
@@ -33,13 +34,15 @@ class StdoutSink(Sink):
     Args:
         config: what every sink is given.
         stream: ``"stdout"`` or ``"stderr"``; looked up in ``sys`` at each ``emit``, so that
-            a redirected stream is honoured.
+            a redirected stream is honoured. A format that knows colours, such as
+            ``console``, uses them where it is a terminal; the environment variable
+            ``NO_COLOR`` keeps them away, ``FORCE_COLOR`` brings them also to a pipe.
 
     Raises:
         AuditConfigurationError: ``stream`` is another word.
     """
 
-    development_only: ClassVar[bool] = False
+    schemes: ClassVar[tuple[str, ...]] = ("stdout", "stderr")
 
     def __init__(
         self, config: SinkConfig, *, stream: Literal["stdout", "stderr"] = "stdout"
@@ -47,10 +50,19 @@ class StdoutSink(Sink):
         super().__init__(config)
         if stream not in _STREAMS:
             raise AuditConfigurationError(
-                f"Sink {config.alias!r}: stream is {stream!r}. Write 'stdout' or 'stderr'."
+                f"Sink {config.alias!r}: stream is {stream!r}.",
+                hint="Write 'stdout' or 'stderr'.",
+                number="E024",
             )
         self._stream = stream
         self._torn = False
+
+    @classmethod
+    def options_from_url(cls, url: SinkURL) -> dict[str, object]:
+        """``stderr://`` is short for ``stdout://?stream=stderr``."""
+        if url.scheme.lower() == "stderr":
+            url = url.with_parameter("stream", "stderr")
+        return super().options_from_url(url)
 
     def emit(self, events: Sequence[AuditEvent]) -> None:
         """Write the events as lines.
@@ -63,16 +75,18 @@ class StdoutSink(Sink):
             OSError: the stream could not be written, or it is ``None``.
             ValueError: the stream is closed.
         """
-        block = render_lines(self.config.format, events)
+        stream = getattr(sys, self._stream)
+        if stream is None:
+            raise OSError(
+                f"Sink {self.alias!r}: sys.{self._stream} is None, the process has no such "
+                f"stream. Use a file sink."
+            )
+        plain, coloured = self.config.format, self.config.terminal_format
+        line = coloured if coloured is not None and _takes_colours(stream) else plain
+        block = render_lines(line, events)
         if not block:
             return
         with _process_lock:
-            stream = getattr(sys, self._stream)
-            if stream is None:
-                raise OSError(
-                    f"Sink {self.alias!r}: sys.{self._stream} is None, the process has no such "
-                    f"stream. Use a file sink."
-                )
             stream.flush()  # what was printed before comes before
             descriptor = _descriptor(stream)
             if descriptor is None:
@@ -94,6 +108,18 @@ class StdoutSink(Sink):
                 continue
             rest = rest[written:]
             self._torn = bool(rest)
+
+
+def _takes_colours(stream: Any) -> bool:
+    """Whether a format may use colours: on a terminal, unless the environment says otherwise."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # no such method, or closed
+        return False
 
 
 def _descriptor(stream: Any) -> int | None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import environ
 
+from django_signal_audit.environ import sinks_from_env
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
@@ -72,29 +74,30 @@ USE_TZ = True
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 STATIC_URL = "static/"
 
-# Which models are audited is said where they are defined, with @audited in speedy/models.py.
-SIGNAL_AUDIT = {
-    "SINKS": {
-        # Inside the transaction of the change: both are there, or neither.
-        "database": {"BACKEND": "django_signal_audit.sinks.DatabaseSink"},
-        # One JSON object a line, just after COMMIT.
-        "file": {
-            "BACKEND": "django_signal_audit.sinks.FileSink",
-            "OPTIONS": {"path": str(DATA_DIR / "audit.jsonl")},
-            "FORMAT": "json",
-        },
-        # One short line a change, to read along while something happens.
-        "stdout": {"BACKEND": "django_signal_audit.sinks.StdoutSink", "FORMAT": "text"},
-        # The log that this application had from the start, in its own line format. It holds only
-        # what the code says by itself through event_signal, no model changes.
-        "log": {
-            "BACKEND": "django_signal_audit.sinks.FileSink",
-            "OPTIONS": {"path": str(DATA_DIR / "log_event.log")},
-            "FORMAT": "text",
-            "EVENTS": ["event"],
-        },
+# Where the trail goes, unless AUDIT_SINKS says otherwise.
+SINKS = {
+    # Inside the transaction of the change: both are there, or neither.
+    "database": {"BACKEND": "django_signal_audit.sinks.DatabaseSink"},
+    # One JSON object a line, just after COMMIT.
+    "file": {
+        "BACKEND": "django_signal_audit.sinks.FileSink",
+        "OPTIONS": {"path": str(DATA_DIR / "audit.jsonl")},
+        "FORMAT": "json",
+    },
+    # One short line a change, to read along while something happens.
+    "stdout": {"BACKEND": "django_signal_audit.sinks.StdoutSink", "FORMAT": "text"},
+    # The log that this application had from the start, in its own line format. It holds only
+    # what the code says by itself through event_signal, no model changes.
+    "log": {
+        "BACKEND": "django_signal_audit.sinks.FileSink",
+        "OPTIONS": {"path": str(DATA_DIR / "log_event.log")},
+        "FORMAT": "text",
+        "EVENTS": ["event"],
     },
 }
+
+# Which models are audited is said where they are defined, with @audited in speedy/models.py.
+SIGNAL_AUDIT = {"SINKS": sinks_from_env(env, "AUDIT_SINKS", default=SINKS)}
 
 LOGGING = {
     "version": 1,

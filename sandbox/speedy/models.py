@@ -64,7 +64,11 @@ class PlanLock(models.Model):
     @classmethod
     def acquire(cls, using: str) -> None:
         """Wait until no other transaction holds the plan; needs an open transaction."""
-        # Makes the row if it is missing, and is a write either way: on SQLite, where a row
-        # cannot be locked, it takes the database's write lock.
-        cls.objects.using(using).bulk_create([cls(pk=1)], ignore_conflicts=True)
-        cls.objects.using(using).select_for_update().get(pk=1)
+        # An UPDATE locks the row at once on every database; on SQLite, where a row cannot be
+        # locked, it takes the database's write lock. A migration has made the row.
+        row = cls.objects.using(using).filter(pk=1)
+        if not row.update(id=1):
+            # Somebody has emptied the tables. Not done first: MariaDB lets two share the lock
+            # of an INSERT that finds the row, and then neither can have it alone.
+            cls.objects.using(using).bulk_create([cls(pk=1)], ignore_conflicts=True)
+            row.update(id=1)

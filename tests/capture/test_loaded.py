@@ -105,6 +105,14 @@ def test_json_changed_in_place_is_a_change():
         ]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_file_that_is_renamed_in_place_is_a_change():
+    with override_settings(SIGNAL_AUDIT=settings_for("testapp.Gauge", before="loaded")):
+        gauge = Gauge.objects.create(file="a.txt")
+        gauge.file.name = "b.txt"
+        assert recorded(gauge.save) == [("update", str(gauge.pk), {"file": ["a.txt", "b.txt"]})]
+
+
 def test_settings_alone_can_ask_for_it(django_assert_num_queries):
     with override_settings(SIGNAL_AUDIT=settings_for(before="loaded")):
         Plain.objects.create(name="a")

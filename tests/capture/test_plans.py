@@ -1,6 +1,7 @@
 """How a column is read, compared and shown."""
 
 import datetime as dt
+import json
 import uuid
 from decimal import Decimal
 
@@ -96,6 +97,12 @@ def test_naive_datetimes_without_time_zones():
     naive = dt.datetime(2024, 5, 1)  # noqa: DTZ001
     assert moment.stored(naive) == naive
     assert moment.stored(NOON) is UNKNOWN
+
+
+def test_json_with_a_decoder_of_its_own_is_read_back(monkeypatch):
+    data = fields_of(Gauge)["data"]
+    monkeypatch.setattr(data.field, "decoder", json.JSONDecoder)
+    assert data.stored({"a": 1}) is UNKNOWN
 
 
 def test_json_is_read_at_once_so_that_later_changes_do_not_show():

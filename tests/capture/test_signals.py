@@ -170,6 +170,24 @@ def test_a_custom_signal_of_the_settings_is_recorded():
     assert events == []
 
 
+def test_a_custom_signal_means_what_it_likes_by_using():
+    with override_settings(SIGNAL_AUDIT=RECORDED), capture_events() as events:
+        order_paid.send(sender="shop", using="a credit card")
+        order_paid.send(sender="shop", using=3)
+    assert [event.database for event in events] == ["default", "default"]
+    assert [event.data["using"] for event in events] == ["a credit card", 3]
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_a_custom_signal_about_an_instance_is_recorded_where_that_lives():
+    plain = Plain.objects.using("other").create(name="a")
+    with override_settings(SIGNAL_AUDIT=RECORDED), capture_events() as events:
+        order_paid.send(sender="shop", instance=SimpleLazyObject(lambda: plain))
+        order_paid.send(sender="shop", instance=plain, using="default")
+    assert [event.database for event in events] == ["other", "default"]
+    assert [event.object_id for event in events] == [str(plain.pk)] * 2
+
+
 def test_a_custom_signal_has_a_name_of_its_own():
     with override_settings(SIGNAL_AUDIT={"SIGNALS": {PATH: {}}}), capture_events() as events:
         order_paid.send(sender="shop", instance="no model")
@@ -180,14 +198,14 @@ def test_a_custom_signal_has_a_name_of_its_own():
 @pytest.mark.parametrize(
     ("path", "said", "message"),
     [
-        (PATH, True, "must be a dict"),
+        (PATH, True, "is True. Write a dict"),
         (PATH, {"evnt": "a"}, "Did you mean 'event'"),
         (PATH, {"level": "warn"}, "Did you mean 'warning'"),
         (PATH, {"level": ["info"]}, "is no level"),
-        (PATH, {"event": ""}, "the event's name must be a text such as .*, not ''"),
-        (PATH, {"event": 5}, "the event's name must be a text such as .*, not 5"),
-        (PATH, {"event": None}, "the event's name must be a text"),
-        ("tests.capture.test_signals.nothing", {}, "cannot import"),
+        (PATH, {"event": ""}, "the event's name is ''. Write a text"),
+        (PATH, {"event": 5}, "the event's name is 5. Write a text"),
+        (PATH, {"event": None}, "the event's name is None. Write a text"),
+        ("tests.capture.test_signals.nothing", {}, "the signal cannot be imported"),
         ("tests.capture.test_signals.not_a_signal", {}, "no Signal"),
     ],
 )

@@ -7,47 +7,24 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
-import tracemalloc
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.test import override_settings
 
-from django_signal_audit import reader
+from django_signal_audit import exports, reader
 from django_signal_audit.event import Actor
-from django_signal_audit.formats import get_formatter
 from django_signal_audit.management.commands import audit_export
 from tests.factories import make_event
+from tests.management.exporting import Terminal, error, export, lines, names, peak_of_export, start
 from tests.management.trails import NOON, store, write_lines
 from tests.testapp.models import Author, Document
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
 HOUR = timedelta(hours=1)
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def lines(events):
-    formatter = get_formatter("json")
-    return b"".join(formatter(event) + b"\n" for event in events)
-
-
-def export(**options):
-    """Run the command to stdout; what it wrote to stdout and to stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    call_command("audit_export", stdout=out, stderr=err, **options)
-    return out.getvalue(), err.getvalue()
-
-
-def error(**options):
-    with pytest.raises(CommandError) as caught:
-        export(**options)
-    return str(caught.value)
 
 
 def file_sinks(**paths):
@@ -62,22 +39,6 @@ def file_sinks(**paths):
             }
         }
     )
-
-
-def names(directory):
-    return sorted(path.name for path in directory.iterdir())
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.fixture
-def events():
-    found = [make_event(timestamp=NOON + n * HOUR) for n in range(3)]
-    store(found)
-    return found
 
 
 # What comes out
@@ -131,8 +92,8 @@ def test_a_number_that_comes_back_from_a_database_comes_out(number):
 def test_text_that_no_json_can_hold_is_an_error_that_names_the_event():
     event = make_event(message="\ud800")
 
-    with pytest.raises(CommandError, match=str(event.id)):
-        audit_export.to_line(event)
+    with pytest.raises(CommandError, match=rf"^Event {event.id} cannot be exported: TypeError"):
+        audit_export.to_rows(exports.exporters()["jsonl"](), event)
 
 
 # Filters
@@ -520,13 +481,13 @@ def test_an_existing_file_is_replaced_with_overwrite(events, tmp_path):
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(events, tmp_path, monkeypatch):
     path = tmp_path / "out.jsonl"
-    to_line = audit_export.to_line
+    to_rows = audit_export.to_rows
 
-    def slow(event):
+    def slow(exporter, event):
         path.write_text("appeared")
-        return to_line(event)
+        return to_rows(exporter, event)
 
-    monkeypatch.setattr(audit_export, "to_line", slow)
+    monkeypatch.setattr(audit_export, "to_rows", slow)
 
     assert "exists" in error(output=path)
     assert path.read_text() == "appeared"
@@ -549,14 +510,14 @@ def test_after_a_failure_no_file_is_left(events, tmp_path, monkeypatch, failure)
     path = tmp_path / "out.jsonl"
     done = []
 
-    def fail(event):
+    def fail(exporter, event):
         assert names(tmp_path) == ["out.jsonl.part"]
         if done:
             raise failure
         done.append(event)
         return b"line\n"
 
-    monkeypatch.setattr(audit_export, "to_line", fail)
+    monkeypatch.setattr(audit_export, "to_rows", fail)
 
     with pytest.raises(failure):
         export(output=path)
@@ -707,31 +668,6 @@ def test_a_full_stdout_is_an_error(events):
 
 # As a program
 
-# Where the tests run in the background, SIGINT is ignored, and a child would inherit that.
-PROGRAM = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from django.conf import settings
-import tests.settings as base
-settings.configure(**{k: v for k, v in vars(base).items() if k.isupper() and k != "DATABASES"},
-                   DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3",
-                                          "NAME": ":memory:"}})
-settings.SIGNAL_AUDIT = {"SINKS": {"file": {
-    "BACKEND": "django_signal_audit.sinks.FileSink", "OPTIONS": {"path": sys.argv.pop(1)}}}}
-from django.core.management import execute_from_command_line
-execute_from_command_line(["manage.py", "audit_export", *sys.argv[1:]])
-"""
-
-
-def start(path, *arguments, **options):
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(path), *arguments],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        **options,
-    )
-
 
 def test_as_a_program_it_exits_0_only_if_something_came_out(tmp_path):
     events = [make_event()]
@@ -779,24 +715,6 @@ def test_an_interrupt_leaves_no_file(tmp_path):
 
 
 # Memory
-
-
-def peak_of_export(count, path):
-    """The memory, in bytes, that exporting so many more events takes at its highest."""
-    for first in range(0, count, 5_000):
-        store(
-            make_event(
-                timestamp=NOON + timedelta(seconds=first + n),
-                changes={"name": [None, "x" * 200]},
-            )
-            for n in range(min(count, 5_000))
-        )
-    tracemalloc.start()
-    try:
-        export(output=path, overwrite=True)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_three_times_the_events_take_no_more_memory(tmp_path):

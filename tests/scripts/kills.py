@@ -14,8 +14,9 @@ import random
 import signal
 import sys
 import time
+import uuid
 
-from common import answer, set_up
+from common import Steps, answer, set_up
 
 KILLS = int(sys.argv[1])
 
@@ -28,26 +29,8 @@ from django_signal_audit.models import AuditRecord  # noqa: E402
 from tests.testapp.models import Author, Book, Chapter  # noqa: E402
 
 
-class Steps:
+class WriteSteps(Steps):
     """Counts the steps of an operation, and dies at one of them."""
-
-    def __init__(self, last=None):
-        self.taken = 0
-        self.last = last
-
-    def step(self):
-        self.taken += 1
-        if self.taken == self.last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def around(self, function):
-        def wrapper(*args, **kwargs):
-            self.step()
-            result = function(*args, **kwargs)
-            self.step()
-            return result
-
-        return wrapper
 
     def run(self, work):
         connection.ensure_connection()
@@ -106,7 +89,7 @@ class Naive(Create):
         with suspend_audit():
             super().write(tag)
         record = AuditRecord.objects.model(
-            id=f"{random.getrandbits(128):032x}",
+            id=uuid.uuid4(),
             timestamp="2026-01-01T00:00:00Z",
             event="model.create",
             object_type="testapp.author",
@@ -201,7 +184,7 @@ def steps_of(operation):
     operation.prepare(0)
 
     def work():
-        steps = Steps()
+        steps = WriteSteps()
         steps.run(lambda: operation.write(0))
         os.write(write, str(steps.taken).encode())
 
@@ -211,22 +194,26 @@ def steps_of(operation):
         return int(counted.read())
 
 
+CLIENTS = {
+    "postgresql": "SELECT COUNT(*) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND application_name = 'kills' "
+    "AND pid <> pg_backend_pid()",
+    "mysql": "SELECT COUNT(*) FROM information_schema.processlist "
+    "WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+}
+
+
 def wait_for_the_server():
     """A server may still be at work for a client that is dead."""
-    if connection.vendor != "postgresql":
+    if connection.vendor == "sqlite":
         return
-    query = (
-        "SELECT COUNT(*) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND application_name = 'kills' "
-        "AND pid <> pg_backend_pid()"
-    )
     for _ in range(500):
         with connection.cursor() as cursor:
-            cursor.execute(query)
+            cursor.execute(CLIENTS[connection.vendor])
             if cursor.fetchone()[0] == 0:
                 return
         time.sleep(0.02)
-    raise SystemExit("backends of killed processes are still there")
+    raise SystemExit("the server is still at work for killed processes")
 
 
 def kill_at_each_step(operation):
@@ -237,7 +224,7 @@ def kill_at_each_step(operation):
         last = (tag - 1) % total + 1
 
         def work(tag=tag, last=last):
-            Steps(last).run(lambda: operation.write(tag))
+            WriteSteps(last).run(lambda: operation.write(tag))
 
         assert os.WTERMSIG(in_child(work)) == signal.SIGKILL
         tag += 1

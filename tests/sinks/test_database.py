@@ -124,7 +124,7 @@ def test_many_events_take_few_statements(sink, connection, monkeypatch):
 
 def test_a_statement_stays_below_the_limits_of_every_database():
     assert len(module.COLUMNS) * module.MAX_ROWS < 65_535
-    assert module.MAX_BYTES < 16 * 1024 * 1024
+    assert module.MAX_CHARACTERS * 4 < 16 * 1024 * 1024
 
 
 def test_rows_are_cut_by_number(monkeypatch):
@@ -133,7 +133,7 @@ def test_rows_are_cut_by_number(monkeypatch):
 
 
 def test_rows_are_cut_by_size_and_a_large_one_goes_alone(monkeypatch):
-    monkeypatch.setattr(module, "MAX_BYTES", 10)
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 10)
     rows = [["12345"], ["12345"], ["1"], ["12345678901234"], ["1"]]
     assert list(module._cut(iter(rows))) == [rows[0:2], rows[2:3], rows[3:4], rows[4:5]]
 

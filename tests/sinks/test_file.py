@@ -4,12 +4,15 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -549,17 +552,73 @@ def test_a_path_that_cannot_serve_is_a_check_error_and_refused(path, make, numbe
     assert sink._descriptor is None
 
 
-@pytest.mark.parametrize("exists", [True, False])
-def test_missing_permissions_are_a_check_error(path, monkeypatch, exists):
-    # The suite may run as root, to whom all is permitted.
-    monkeypatch.setattr(os, "access", lambda *args, **options: False)
-    monkeypatch.setattr(os, "supports_effective_ids", set())
-    if exists:
-        path.touch()
-    (found,) = FileSink(make_config(), path=path).check()
+# The suite may run as root, to whom permissions forbid nothing: these refuse it, too.
 
+
+def test_a_directory_in_which_no_file_can_be_made_is_a_check_error():
+    (found,) = FileSink(make_config(), path="/proc/audit.jsonl").check()
+
+    assert found == checks.Error(
+        "Sink 'audit': No file can be made in /proc by this process: No such file or directory.",
+        hint="Permit its user to write to the directory, or write another path.",
+        id="django_signal_audit.E203",
+    )
+
+
+def test_a_file_that_cannot_be_written_is_a_check_error(path):
+    shutil.copy(shutil.which("sleep"), path)
+    path.chmod(0o755)
+    with subprocess.Popen([path, "60"]) as running:
+        (found,) = FileSink(make_config(), path=path).check()
+        running.kill()
+
+    assert found == checks.Error(
+        f"Sink 'audit': {path} cannot be written by this process: Text file busy.",
+        hint="Permit its user to read and to write the file, or write another path.",
+        id="django_signal_audit.E203",
+    )
+
+
+@contextmanager
+def without_privileges():
+    """As a user whom permissions bind, also where the suite runs as root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_missing_permissions_are_a_check_error(exists):
+    # pytest's own directories are closed to other users.
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "audit.jsonl"
+        if exists:
+            path.touch(0o444)
+        path.parent.chmod(0o555)
+        sink = FileSink(make_config(), path=path)  # the package itself may be closed to others
+        with without_privileges():
+            (found,) = sink.check()
+        path.parent.chmod(0o755)
+
+    problem = f"{path} cannot be written" if exists else f"No file can be made in {path.parent}"
     assert found.id == "django_signal_audit.E203"
-    assert str(path if exists else path.parent) in found.msg
+    assert found.msg == f"Sink 'audit': {problem} by this process: Permission denied."
+
+
+def test_a_file_that_can_be_written_has_no_message_and_is_left_as_it_was(path):
+    path.write_text("a line\n")
+    before = path.stat()
+    assert FileSink(make_config(), path=path).check() == []
+    assert (path.read_text(), path.stat().st_mtime_ns) == ("a line\n", before.st_mtime_ns)
+
+
+def test_a_check_leaves_no_file_behind(path):
+    assert FileSink(make_config(), path=path).check() == []
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_file_that_cannot_be_opened_is_named(path, monkeypatch):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from django.apps import apps
-from django.db import connections
+from django.db import connections, transaction
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models.signals import post_migrate, pre_migrate
 from django.test import override_settings
 
+from django_signal_audit import event_signal
 from django_signal_audit.exceptions import AuditSinkError
 from django_signal_audit.models import AuditRecord
 from django_signal_audit.sinks import counters, migrating, routing
@@ -93,3 +95,35 @@ def test_one_alias_at_work_says_nothing_of_another(quiet):
     pre_migrate.send(sender=applications()[0], using="other")
     with without_records(), pytest.raises(AuditSinkError):
         Author.objects.create(name="a")
+
+
+def test_a_custom_event_before_the_first_migrate_is_dropped_and_said(caplog):
+    recorder = MigrationRecorder(connections["default"])
+    recorder.record_unapplied("django_signal_audit", "0001_initial")
+    try:
+        with without_records(), override_settings(SIGNAL_AUDIT={"SINKS": SINKS}):
+            event_signal.send("connection_created")
+            (event,) = routing.all_routes()[1].sink.events
+            assert counters.snapshot() == {"default": {"dropped": 1}, "memory": {"written": 1}}
+    finally:
+        recorder.record_applied("django_signal_audit", "0001_initial")
+    (said,) = caplog.messages
+    assert said == (
+        f"Audit sink 'default' dropped 1 event, event (id {event.id}) because database 'default' "
+        "has no table of records yet. Run manage.py migrate --database default to make the table."
+    )
+
+
+def test_a_custom_event_in_a_transaction_before_the_first_migrate_is_an_error():
+    recorder = MigrationRecorder(connections["default"])
+    recorder.record_unapplied("django_signal_audit", "0001_initial")
+    try:
+        with without_records(), pytest.raises(AuditSinkError), transaction.atomic():
+            event_signal.send("view")
+    finally:
+        recorder.record_applied("django_signal_audit", "0001_initial")
+
+
+def test_a_custom_event_where_the_table_was_dropped_is_an_error():
+    with without_records(), pytest.raises(AuditSinkError, match="to make the table"):
+        event_signal.send("view")

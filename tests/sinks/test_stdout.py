@@ -13,7 +13,10 @@ import pytest
 import structlog
 
 from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.formats import get_formatter
+from django_signal_audit.formats.base import get_terminal_formatter
 from django_signal_audit.sinks.base import SinkConfig
+from django_signal_audit.sinks.entries import build_route
 from django_signal_audit.sinks.stdout import StdoutSink
 from tests.factories import make_config, make_event
 from tests.sinks.contract import SinkContract
@@ -102,7 +105,7 @@ def test_waits_where_a_pipe_does_not_block(monkeypatch):
         while chunk := os.read(reading, 10_000):
             chunks.append(chunk)
 
-    reader = threading.Thread(target=read)
+    reader = threading.Timer(0.2, read)  # the pipe is full by then
     with os.fdopen(writing, "w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
         reader.start()
@@ -220,3 +223,102 @@ def test_another_stream_is_refused():
 
 def test_is_fit_for_production():
     assert not StdoutSink.development_only
+
+
+# Colours
+
+COLOUR = "\x1b["
+
+
+@pytest.fixture
+def neutral(monkeypatch):
+    """An environment that says nothing of colours."""
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def console_sink():
+    return StdoutSink(
+        SinkConfig("audit", get_formatter("console"), get_terminal_formatter("console"))
+    )
+
+
+def shown_on(stream, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", stream)
+    console_sink().emit([make_event()])
+    return stream.getvalue()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_the_console_format_has_colours(neutral):
+    leader, follower = os.openpty()
+    with os.fdopen(follower, "w") as stream:
+        neutral.setattr(sys, "stdout", stream)
+        console_sink().emit([make_event()])
+        shown = os.read(leader, 4096).decode()
+    os.close(leader)
+
+    assert COLOUR in shown
+    assert "test.logging" in shown
+
+
+def test_elsewhere_it_has_none(neutral):
+    assert COLOUR not in shown_on(io.StringIO(), neutral)
+
+
+@pytest.mark.parametrize(
+    ("variables", "stream", "coloured"),
+    [
+        ({"NO_COLOR": "1"}, Terminal, False),
+        ({"NO_COLOR": ""}, Terminal, True),
+        ({"FORCE_COLOR": "1"}, io.StringIO, True),
+        ({"FORCE_COLOR": ""}, io.StringIO, False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, Terminal, False),
+    ],
+)
+def test_the_environment_has_the_last_word(neutral, variables, stream, coloured):
+    for name, value in variables.items():
+        neutral.setenv(name, value)
+
+    assert (COLOUR in shown_on(stream(), neutral)) == coloured
+
+
+def test_a_stream_that_does_not_tell_has_no_colours(neutral):
+    class Silent(io.StringIO):
+        def __getattribute__(self, name):
+            if name == "isatty":
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    assert COLOUR not in shown_on(Silent(), neutral)
+
+
+def test_a_closed_stream_is_an_error_and_no_terminal(neutral):
+    stream = io.StringIO()
+    stream.close()
+    neutral.setattr(sys, "stdout", stream)
+
+    with pytest.raises(ValueError, match="closed"):
+        console_sink().emit([make_event()])
+
+
+def test_a_format_of_one_kind_is_the_same_on_a_terminal(neutral):
+    neutral.setattr(sys, "stdout", Terminal())
+    StdoutSink(make_config()).emit([make_event()])
+
+    assert COLOUR not in sys.stdout.getvalue()
+
+
+def test_the_settings_give_a_sink_both_formats():
+    entry = {"BACKEND": StdoutSink, "FORMAT": "console", "LEVEL": "error"}
+    config = build_route("audit", entry).sink.config
+
+    assert COLOUR in config.terminal_format(make_event()).decode()
+    assert COLOUR not in config.format(make_event()).decode()
+    assert config.level == 40
+    assert build_route("audit", {"BACKEND": StdoutSink}).sink.config.terminal_format is None

@@ -2,7 +2,7 @@
 
 import uuid
 
-from django.db import models
+from django.db import connection, models
 from django.db.models import signals
 from django.utils import timezone
 
@@ -80,9 +80,17 @@ class Document(models.Model):
     created = models.DateTimeField(default=timezone.now)
 
 
+# MariaDB has no keys of unlimited text: its indexes hold 3,072 bytes.
+LONG_KEY = 750 if connection.vendor == "mysql" else 4096
+
+
 @audited
 class TextKey(models.Model):
-    key = models.TextField(primary_key=True)
+    key = (
+        models.CharField(max_length=LONG_KEY, primary_key=True)
+        if connection.vendor == "mysql"
+        else models.TextField(primary_key=True)
+    )
     label = models.TextField(blank=True)
 
     def __str__(self):
@@ -325,3 +333,11 @@ class Contract(models.Model):
     name = models.CharField(max_length=20)
     replacement = models.CharField(max_length=20)
     using = models.CharField(max_length=20)
+
+
+@audited
+class Counter(models.Model):
+    """MariaDB counts to 2**64 where a column has no sign."""
+
+    id = models.PositiveBigIntegerField(primary_key=True)
+    count = models.IntegerField(default=0)

@@ -108,6 +108,11 @@ class Story:
         self.planner, _ = users.get_or_create(username="planner")
         self.payroll, _ = users.get_or_create(username="payroll")
         sinks = settings.SIGNAL_AUDIT["SINKS"]
+        if missing := {"file", "log"} - sinks.keys():
+            raise CommandError(
+                f"The demo reads what the sinks 'file' and 'log' wrote, and AUDIT_SINKS has no "
+                f"{min(missing)!r}. Unset AUDIT_SINKS, or add it: see .env.example."
+            )
         self.proof = Proof(
             audit_file=Path(sinks["file"]["OPTIONS"]["path"]),
             log_file=Path(sinks["log"]["OPTIONS"]["path"]),

@@ -1,0 +1,96 @@
+"""Where a command finds the trail: in databases, or in the files of sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from django.core.management.base import CommandError
+from django.db import DatabaseError
+
+from django_signal_audit import reader
+from django_signal_audit.exceptions import AuditError
+
+if TYPE_CHECKING:
+    from django_signal_audit.event import AuditEvent
+    from django_signal_audit.management.selection import Selection
+
+
+class Source:
+    """The events of a selection, oldest first; it can be read once.
+
+    Args:
+        selection: which events, and of which databases.
+        note: called with what the user should know, such as which file is read.
+
+    Raises:
+        CommandError: there is no trail, or it cannot be read.
+    """
+
+    def __init__(self, selection: Selection, note: Callable[[str], None]) -> None:
+        self._note = note
+        with _explained():
+            self._trail = self._find(selection)
+
+    def __iter__(self) -> Iterator[AuditEvent]:
+        """Read the trail.
+
+        Raises:
+            CommandError: it cannot be read.
+        """
+        with _explained():
+            yield from self._trail
+
+    def warn_of_damage(self) -> None:
+        """Say which lines of files were left out while reading."""
+        if not isinstance(self._trail, reader.FileTrail):
+            return
+        for path, count in self._trail.damaged.items():
+            if count:
+                lines = "1 line" if count == 1 else f"{count} lines"
+                self._note(f"Warning: {lines} of {path} could not be read and were left out.")
+
+    def _find(self, selection: Selection) -> Iterable[AuditEvent]:
+        databases = selection.databases
+        if not databases and not reader.has_database_sink():
+            return self._find_files(selection.trail_filter)
+        for alias in databases:
+            if not reader.has_trail(alias):
+                raise CommandError(
+                    f"Database {alias!r} has no audit table. Make it with: manage.py migrate "
+                    f"django_signal_audit --database {alias}"
+                )
+        databases = databases or reader.trail_databases()
+        if not databases:
+            raise CommandError(
+                "No database has the audit table. Make it with: manage.py migrate "
+                "django_signal_audit"
+            )
+        return reader.read_databases(databases, selection.trail_filter)
+
+    def _find_files(self, trail_filter: reader.TrailFilter) -> reader.FileTrail:
+        files = reader.trail_files()
+        if not files:
+            raise CommandError(
+                "No sink keeps a trail that can be read back. In SIGNAL_AUDIT['SINKS'], configure "
+                "django_signal_audit.sinks.DatabaseSink, or django_signal_audit.sinks.FileSink in "
+                "the format json; or name a database that holds a trail with --database."
+            )
+        found = []
+        for alias, path in files.items():
+            if path.exists():
+                found.append(path)
+                self._note(f"No database sink is configured: reading {path} (sink {alias!r}).")
+            else:
+                self._note(f"{path} (sink {alias!r}) does not exist: nothing was written to it.")
+        return reader.FileTrail(found, trail_filter)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what goes wrong while reading into an error without a traceback."""
+    try:
+        yield
+    except (AuditError, DatabaseError, OSError) as error:
+        raise CommandError(f"The trail cannot be read: {str(error).strip()}") from error
