@@ -20,12 +20,12 @@ class _Generator:
     """A counter and a source of randomness for one process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self.reseed()
 
     def reseed(self) -> None:
         """Start anew: called after a fork, so that two processes never share a sequence."""
-        self._lock = threading.Lock()
+        # A signal handler or a finalizer may record an event while its own thread is in here.
+        self._lock = threading.RLock()
         self._random = random.Random(os.urandom(32))  # noqa: S311 - uniqueness, not secrecy
         self._counter = self._random.getrandbits(_COUNTER_BITS - 1)
 

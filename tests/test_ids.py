@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 import time_machine
 
+from django_signal_audit import ids
 from django_signal_audit.ids import lowest_uuid7, uuid7
 
 MOMENT = datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=UTC)
@@ -92,6 +93,20 @@ def test_threads_never_share_an_id():
         thread.join()
 
     assert len(set(made)) == 12_000
+
+
+def test_a_signal_handler_may_make_one_while_its_thread_makes_one():
+    made = []
+
+    def work():
+        with ids._generator._lock:
+            made.append(uuid7(MOMENT))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(10)
+
+    assert len(made) == 1
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

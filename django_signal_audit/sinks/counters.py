@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from typing import Literal
 
 Outcome = Literal["written", "dropped", "lost", "forwarded", "delayed"]
 
-_lock = threading.Lock()
+# A signal handler or a finalizer may record an event while its own thread is counting one.
+_lock = threading.RLock()
 _counts: dict[str, Counter[str]] = {}
 
 
@@ -38,3 +40,12 @@ def reset() -> None:
     """Start from zero, for tests."""
     with _lock:
         _counts.clear()
+
+
+def _renew_lock() -> None:
+    """Start anew in a forked child: the thread that held the lock was not copied."""
+    global _lock  # noqa: PLW0603 - one lock for one process
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
