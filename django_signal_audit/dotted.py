@@ -1,4 +1,4 @@
-"""Dotted paths in settings that lead nowhere: the nearest one that leads to what is wanted."""
+"""Dotted paths in settings: what they lead to, or the nearest one that leads to what is wanted."""
 
 from __future__ import annotations
 
@@ -6,12 +6,36 @@ import pkgutil
 from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.utils.module_loading import import_string
+
+from django_signal_audit.exceptions import AuditConfigurationError
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+
+def load(path: str, problem: str, *, advice: Callable[[], str], number: str) -> Any:
+    """Import what a setting names.
+
+    Args:
+        path: the dotted path.
+        problem: begins the message if it cannot be imported; the reason follows in brackets.
+        advice: asked for the hint then.
+        number: of the system check.
+
+    Raises:
+        AuditConfigurationError: it cannot be imported.
+    """
+    try:
+        return import_string(path)
+    except Exception as error:
+        # A module may raise anything while it is imported.
+        raise AuditConfigurationError(
+            f"{problem} ({reason_of(error)}).", hint=advice(), number=number
+        ) from error
 
 
 def nearest_path(path: str, fits: Callable[[object], bool]) -> str:

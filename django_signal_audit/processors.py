@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from django.utils.module_loading import import_string
-
 from django_signal_audit import conf
-from django_signal_audit.dotted import nearest_path, reason_of
+from django_signal_audit.dotted import load, nearest_path
 from django_signal_audit.exceptions import (
     AuditConfigurationError,
     AuditProcessorError,
@@ -118,15 +116,12 @@ _global: tuple[conf.Config, tuple[Processor, ...]] | None = None
 def _resolve_one(where: str, item: Any) -> Processor:
     function = item
     if isinstance(item, str):
-        try:
-            function = import_string(item)
-        except Exception as exc:
-            # A module may raise anything while it is imported.
-            raise AuditConfigurationError(
-                f"{where} names {item!r}, which cannot be imported ({reason_of(exc)}).",
-                hint=nearest_path(item, _is_processor) or _ADVICE,
-                number=NUMBER,
-            ) from exc
+        function = load(
+            item,
+            f"{where} names {item!r}, which cannot be imported",
+            advice=lambda: nearest_path(item, _is_processor) or _ADVICE,
+            number=NUMBER,
+        )
     for problem, hint in _faults(function):
         raise AuditConfigurationError(
             f"{where} names {item!r}, {problem}.", hint=hint, number=NUMBER

@@ -77,7 +77,7 @@ def _quick(original):
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_flush():
-    """What empties the database after a test that commits: there are some two thousand."""
+    """What empties the database after each test that commits."""
     with pytest.MonkeyPatch.context() as patch:
         for operations in {type(connection.ops) for connection in connections.all()}:
             patch.setattr(operations, "sql_flush", _quick(operations.sql_flush))

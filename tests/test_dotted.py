@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from django.dispatch import Signal
 
-from django_signal_audit.dotted import nearest_path
+from django_signal_audit.dotted import load, nearest_path
+from django_signal_audit.exceptions import AuditConfigurationError
 
 order_paid = Signal()
 _order_prepaid = Signal()
@@ -48,3 +49,18 @@ def test_a_private_name_is_not_advised():
 )
 def test_where_nothing_is_near_nothing_is_advised(path):
     assert nearest_path(path, is_signal) == ""
+
+
+def test_what_can_be_imported_is_loaded_without_looking_for_advice():
+    found = load("tests.test_dotted.order_paid", "No signal", advice=pytest.fail, number="E031")
+    assert found is order_paid
+
+
+def test_what_cannot_be_imported_is_refused_with_its_reason_and_advice():
+    with pytest.raises(AuditConfigurationError) as caught:
+        load("tests.broken.signal", "No signal", advice=lambda: "Write one.", number="E031")
+
+    error = caught.value
+    assert str(error).startswith("No signal (")
+    assert (error.hint, error.number) == ("Write one.", "E031")
+    assert error.__cause__ is not None

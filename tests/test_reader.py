@@ -17,11 +17,11 @@ from django_signal_audit.formats import get_formatter
 from django_signal_audit.models import AuditRecord
 from django_signal_audit.reader import (
     FileTrail,
-    TrailFilter,
     event_from_dict,
     read_database,
     read_databases,
 )
+from django_signal_audit.trail_filter import TrailFilter
 from tests.factories import make_event
 from tests.management.trails import NOON, store, write_lines
 
@@ -160,28 +160,6 @@ def test_event_patterns_match_as_in_the_settings_of_a_sink(trail, patterns, name
     found = trail([make_event(event=name) for name in every], event=patterns)
 
     assert [event.event for event in found] == names
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        {"actor": ""},
-        {"object_type": ""},
-        {"event": ("model.*", "")},
-        {"object_id": "5"},
-        {"since": NOON, "until": NOON},
-    ],
-)
-def test_a_filter_that_cannot_be_meant_is_refused(wanted):
-    with pytest.raises(ValueError, match=r"leave the filter out|needs object_type|before until"):
-        TrailFilter(**wanted)
-
-
-@pytest.mark.django_db
-def test_a_trailing_wildcard_is_left_to_the_database():
-    narrowed = TrailFilter(event=("model.*",)).narrow(AuditRecord.objects.all())
-
-    assert "LIKE" in str(narrowed.query).upper()
 
 
 @pytest.mark.django_db

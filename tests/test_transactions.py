@@ -1133,12 +1133,12 @@ def test_a_large_transaction_is_held_in_bounded_memory_and_recorded_once():
         seen = []
         memory.emit = lambda events: seen.extend(e.object_repr for e in events)
         with transaction.atomic():
-            write_many(4000)
+            write_many(22_000)
             state = wrapping.state_of(connection)
             assert len(state.buffer._entries) < 500
             with peak() as found:  # tracing is slow
                 write_many(8000)
-        expected = [str(n) for n in (*range(4000), *range(8000))]
+        expected = [str(n) for n in (*range(22_000), *range(8000))]
         assert seen == expected
     assert names_in() == expected
     # Holding the last 8,000 events takes more than 11 MB.

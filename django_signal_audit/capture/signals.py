@@ -11,12 +11,11 @@ from django.db.models import Model
 from django.db.models import signals as model_signals
 from django.dispatch import Signal
 from django.http import HttpRequest
-from django.utils.module_loading import import_string
 
 from django_signal_audit import conf
 from django_signal_audit.capture.images import secrets_of
 from django_signal_audit.definitions import remember
-from django_signal_audit.dotted import nearest_path, reason_of
+from django_signal_audit.dotted import load, nearest_path
 from django_signal_audit.event import REDACTED
 from django_signal_audit.exceptions import AuditConfigurationError, raise_found
 from django_signal_audit.internals import connect_first, unwrapped
@@ -163,15 +162,12 @@ def resolve_setting(path: str, said: Any) -> tuple[Signal, str, str]:
 
 
 def _import_signal(where: str, path: str) -> Signal:
-    try:
-        signal = import_string(path)
-    except Exception as exc:
-        # A module may raise anything while it is imported.
-        raise AuditConfigurationError(
-            f"{where}: the signal cannot be imported ({reason_of(exc)}).",
-            hint=nearest_path(path, _is_signal) or _SIGNAL_ADVICE,
-            number="E031",
-        ) from exc
+    signal = load(
+        path,
+        f"{where}: the signal cannot be imported",
+        advice=lambda: nearest_path(path, _is_signal) or _SIGNAL_ADVICE,
+        number="E031",
+    )
     if not isinstance(signal, Signal):
         raise AuditConfigurationError(
             f"{where} is a {type(signal).__name__}, no Signal.",

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from django.utils.module_loading import import_string
 from structlog import DropEvent
 
 from django_signal_audit import conf
-from django_signal_audit.dotted import nearest_path, reason_of
+from django_signal_audit.dotted import load, nearest_path, reason_of
 from django_signal_audit.event import AuditEvent
 from django_signal_audit.exceptions import AuditConfigurationError
 
@@ -115,16 +114,16 @@ def _module_factory(name: str) -> Callable[[], Sequence[Processor]]:
 
 
 def _dotted_factory(name: str) -> Callable[[], Sequence[Processor]]:
-    try:
-        factory = import_string(name)
-    except Exception as error:
-        # A module may raise anything while it is imported.
-        raise _error(
-            f"The format {name!r} cannot be imported ({reason_of(error)}).",
+    factory = load(
+        name,
+        f"The format {name!r} cannot be imported",
+        advice=lambda: (
             nearest_path(name, callable)
             or "Write the dotted path of a function that returns structlog processors, or one of "
-            f"{', '.join(map(repr, available_formats()))}.",
-        ) from error
+            f"{', '.join(map(repr, available_formats()))}."
+        ),
+        number=_NUMBER,
+    )
     return _checked_factory(name, factory)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.core.management.base import CommandError
 
-from django_signal_audit import reader
 from django_signal_audit.management import arguments
+from django_signal_audit.trail_filter import TrailFilter
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -28,7 +28,7 @@ class Selection:
     """
 
     said: dict[str, Any]
-    trail_filter: reader.TrailFilter
+    trail_filter: TrailFilter
     databases: list[str]
     unknown_model: str | None
 
@@ -109,7 +109,7 @@ def read_selection(options: dict[str, Any]) -> Selection:
     return Selection(said, trail_filter, databases, unknown_model)
 
 
-def _read_filter(said: dict[str, Any]) -> tuple[reader.TrailFilter, str | None]:
+def _read_filter(said: dict[str, Any]) -> tuple[TrailFilter, str | None]:
     """The filter, and the label of a model in it that is not installed."""
     values: dict[str, Any] = {
         name: arguments.parse_moment(f"--{name}", said.get(name)) for name in ("since", "until")
@@ -133,4 +133,4 @@ def _read_filter(said: dict[str, Any]) -> tuple[reader.TrailFilter, str | None]:
     values["event"] = tuple(arguments.as_list(said.get("event")))
     if "" in values["event"]:
         raise CommandError("--event is empty. Write a name or a pattern such as 'model.*'.")
-    return reader.TrailFilter(**values), unknown
+    return TrailFilter(**values), unknown

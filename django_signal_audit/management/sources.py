@@ -15,6 +15,7 @@ from django_signal_audit.exceptions import AuditError
 if TYPE_CHECKING:
     from django_signal_audit.event import AuditEvent
     from django_signal_audit.management.selection import Selection
+    from django_signal_audit.trail_filter import TrailFilter
 
 
 class Source:
@@ -69,7 +70,7 @@ class Source:
             )
         return reader.read_databases(databases, selection.trail_filter)
 
-    def _find_files(self, trail_filter: reader.TrailFilter) -> reader.FileTrail:
+    def _find_files(self, trail_filter: TrailFilter) -> reader.FileTrail:
         files = reader.trail_files()
         if not files:
             raise CommandError(

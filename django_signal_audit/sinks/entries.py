@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
-from django.utils.module_loading import import_string
-
 from django_signal_audit import conf
-from django_signal_audit.dotted import nearest_path, reason_of
+from django_signal_audit.dotted import load, nearest_path
 from django_signal_audit.event import LEVELS
 from django_signal_audit.exceptions import AuditConfigurationError, raise_found
 from django_signal_audit.formats import get_formatter
@@ -131,14 +129,12 @@ def _backend(where: str, path: Any) -> type[Sink]:
         raise path.error()
     found = path
     if isinstance(path, str):
-        try:
-            found = import_string(path)
-        except Exception as exc:
-            raise AuditConfigurationError(
-                f"{where}['BACKEND']: {path!r} cannot be imported ({reason_of(exc)}).",
-                hint=_nearest_sink(path),
-                number="E022",
-            ) from exc
+        found = load(
+            path,
+            f"{where}['BACKEND']: {path!r} cannot be imported",
+            advice=lambda: _nearest_sink(path),
+            number="E022",
+        )
     elif not isinstance(path, type):
         raise AuditConfigurationError(
             f"{where}['BACKEND'] is {path!r}.",

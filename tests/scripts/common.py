@@ -56,6 +56,22 @@ class Steps:
         return wrapper
 
 
+def in_child(work):
+    """Run in a forked process; return the status it ended with."""
+    from django.db import connections  # noqa: PLC0415 - needs settings
+
+    connections.close_all()
+    child = os.fork()
+    if not child:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as exc:  # noqa: BLE001 - a child must not go on as a second parent
+            sys.stderr.write(f"{type(exc).__name__}: {exc}\n")
+        os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
 def answer(result):
     """Print the result for the test that started the script."""
     sys.stdout.write(json.dumps(result))

@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 
-from common import Steps, answer, set_up
+from common import Steps, answer, in_child, set_up
 
 OWN = "other"
 databases = json.loads(os.environ["SCRIPT_DATABASE"])
@@ -53,20 +52,6 @@ class MoveSteps(Steps):
         self.step()
         Author.objects.create(name=name)
         self.step()
-
-
-def in_child(work):
-    """Run in a forked process; return the status it ended with."""
-    connections.close_all()
-    child = os.fork()
-    if not child:
-        try:
-            work()
-            os._exit(0)
-        except BaseException as exc:  # noqa: BLE001 - a child must not go on as a second parent
-            sys.stderr.write(f"{type(exc).__name__}: {exc}\n")
-        os._exit(1)
-    return os.waitpid(child, 0)[1]
 
 
 def count_steps():

@@ -16,7 +16,7 @@ import sys
 import time
 import uuid
 
-from common import Steps, answer, set_up
+from common import Steps, answer, in_child, set_up
 
 KILLS = int(sys.argv[1])
 
@@ -162,20 +162,6 @@ class Delete(Operation):
         }
         assert books == chapters, "the records of a cascade were cut"
         return books
-
-
-def in_child(work):
-    """Run in a forked process; return the status it ended with."""
-    connections.close_all()
-    child = os.fork()
-    if not child:
-        try:
-            work()
-            os._exit(0)
-        except BaseException as exc:  # noqa: BLE001 - a child must not go on as a second parent
-            sys.stderr.write(f"{type(exc).__name__}: {exc}\n")
-        os._exit(1)
-    return os.waitpid(child, 0)[1]
 
 
 def steps_of(operation):
