@@ -97,6 +97,12 @@ def share_and_rename(path):
     share(path, rename=True)
 
 
+def read_until(pipe, received, is_enough):
+    while not is_enough(received):
+        received += os.read(pipe, 65536)
+    return received
+
+
 def kill(path, rounds=20):
     """Writers that are killed at any moment, beside one that lives."""
     sink = FileSink(make_config(), path=path)
@@ -129,14 +135,14 @@ def kill(path, rounds=20):
     acknowledged = []
     for number in range(rounds):
         victims = [in_child(lambda name=f"{number}.{part}": write(name)) for part in range(2)]
-        time.sleep(random.uniform(0.005, 0.08))
+        # However slowly a process starts here, they write by now.
+        received = read_until(reading, b"", lambda got: got.count(b"\n") >= 3)
+        time.sleep(random.uniform(0, 0.05))
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
             os.waitpid(victim, 0)
         os.write(writing, b"round\n")
-        received = b""
-        while not received.endswith(b"round\n"):
-            received += os.read(reading, 65536)
+        received = read_until(reading, received, lambda got: got.endswith(b"round\n"))
         acknowledged += received.decode().split()[:-1]
     os.close(stop)
     wait_for([survivor])
