@@ -163,6 +163,6 @@ class _Block(context.cause_scope):
 
 def _caller() -> str:
     """The dotted name of the function that makes an ``audit_action``."""
-    frame = sys._getframe(2)
+    frame = sys._getframe(2)  # noqa: SLF001 - what logging and warnings use too
     module, name = frame.f_globals.get("__name__", "?"), frame.f_code.co_qualname
     return module if name == "<module>" else f"{module}.{name}"

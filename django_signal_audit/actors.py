@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from django.utils.functional import SimpleLazyObject
-
 from django_signal_audit import internals
 from django_signal_audit.event import Actor
 from django_signal_audit.exceptions import AuditConfigurationError
@@ -109,30 +107,4 @@ class _LookUp:
             return known
         if self._in_session is not None:
             return self._in_session()
-        return _evaluated(self._request, self._user)
-
-
-def _evaluated(request: HttpRequest, user: Any) -> Any:
-    """The user behind somebody's lazy one, which is left as lazy as it was.
-
-    Who acts is the audit's question, not the view's: it must not add ``Vary: Cookie`` to a
-    response that does not depend on the session. If the view asks later, its answer must
-    still add it, or a shared cache would show one user's page to others.
-    """
-    session = getattr(request, "session", None)
-    if type(user) is not SimpleLazyObject or getattr(session, "accessed", True):
-        return user
-    look_up = user.__dict__["_setupfunc"]
-    try:
-        found = look_up()
-    finally:
-        session.accessed = False  # type: ignore[union-attr]
-    vars(request).pop("_cached_user", None)
-
-    def look_up_again() -> Any:
-        session.accessed = True  # type: ignore[union-attr]
-        request._cached_user = found  # type: ignore[attr-defined]
-        return found
-
-    user.__dict__["_setupfunc"] = look_up_again
-    return found
+        return internals.evaluated_user(self._request, self._user)

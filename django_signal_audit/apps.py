@@ -24,6 +24,7 @@ class SignalAuditConfig(AppConfig):
         """Connect everything; a second call changes nothing."""
         from django_signal_audit import checks, pipeline, transactions  # noqa: PLC0415
         from django_signal_audit.capture import (  # noqa: PLC0415
+            blind,
             deletes,
             loaded,
             querysets,
@@ -41,6 +42,7 @@ class SignalAuditConfig(AppConfig):
         querysets.connect()
         deletes.connect()
         relations.connect()
+        blind.connect()
         setting_changed.connect(_settings_changed, dispatch_uid="django_signal_audit.settings")
         if checks.settings_are_sound():
             signals.connect()

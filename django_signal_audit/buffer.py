@@ -6,9 +6,11 @@ flush, so that a rolled-back savepoint can undo exactly what the database undid.
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final
 
@@ -28,6 +30,7 @@ class Entry:
         key: tells which sinks it goes to.
         survives: true for custom events, which a rollback marks instead of dropping.
         keep: whether it is needed after COMMIT, so that an early flush must not forget it.
+        folds: it is a save, which may become one event with others of its object.
         position: its place in the transaction.
         flush: number of the flush that INSERTed it, ``UNWRITTEN`` before.
     """
@@ -36,6 +39,7 @@ class Entry:
     key: RouteKey
     survives: bool
     keep: bool
+    folds: bool = False
     position: int = 0
     flush: int = UNWRITTEN
 
@@ -75,6 +79,7 @@ class TransactionBuffer:
     _marks: list[_Mark] = field(default_factory=list)
     _next: int = 1
     _flushes: int = 0
+    _folding: int = 0
     _spilled: bool = False
 
     def __bool__(self) -> bool:
@@ -94,7 +99,24 @@ class TransactionBuffer:
         """Add an event at the end."""
         entry.position = self._next
         self._next += 1
+        self._folding += entry.folds
         self._entries.append(entry)
+
+    @property
+    def may_fold(self) -> bool:
+        """Whether there are saves that ``fold`` may make one event of."""
+        return self._folding > 1
+
+    def fold(self, fold: Callable[[Iterable[Entry]], list[Entry]]) -> None:
+        """Let a function make fewer entries of those in memory.
+
+        Args:
+            fold: called with entries that will share their fate, because no savepoint that is still
+                open was set between them; returns what is left, in order.
+        """
+        marks = sorted(mark.position for mark in self._marks)
+        parts = itertools.groupby(self._entries, lambda e: bisect_right(marks, e.position))
+        self._entries = [entry for _, part in parts for entry in fold(part)]
 
     # Savepoints
 
@@ -128,6 +150,7 @@ class TransactionBuffer:
             del self._marks[index + 1 :]
         self._chunks = [c for chunk in self._chunks if (c := self._undone(chunk, mark, discard))]
         self._entries = _undo(self._entries, mark, discard)
+        self._folding = sum(entry.folds for entry in self._entries if entry.flush == UNWRITTEN)
 
     def _index_of(self, savepoint: str) -> int | None:
         """A name that is used twice means the savepoint that was set last, as in SQL."""
@@ -159,6 +182,7 @@ class TransactionBuffer:
                 self._chunks[index] = self._store(entries)
         _write(self._entries, write, number)
         self._flushes = number
+        self._folding = 0
 
     def spill(self) -> None:
         """Move flushed entries out of memory.

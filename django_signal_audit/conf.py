@@ -41,6 +41,9 @@ class Config:
         SENSITIVE_NAMES: further words that make a field or key a secret.
         PLAIN_NAMES: exact names that look like secrets and are none.
         RECORD_UNCHANGED: also record saves that changed nothing.
+        RECORD_FIXTURES: also record what ``loaddata`` and other raw saves write.
+        BLIND_WRITES: what becomes of a statement that writes to an audited table outside of
+            capture: ``ignore``, ``record``, ``warn`` or ``raise``.
     """
 
     MODELS: Mapping[str, Any] = field(default_factory=dict)
@@ -53,6 +56,8 @@ class Config:
     SENSITIVE_NAMES: Collection[str] = ()
     PLAIN_NAMES: Collection[str] = ()
     RECORD_UNCHANGED: bool = False
+    RECORD_FIXTURES: bool = True
+    BLIND_WRITES: str = "ignore"
 
 
 KEYS: Final = tuple(f.name for f in fields(Config))
@@ -64,7 +69,8 @@ _MAPPINGS: Final = {
     "SINKS": "aliases, such as 'default'",
 }
 _COLLECTIONS: Final = ("SENSITIVE_NAMES", "PLAIN_NAMES")
-_SWITCHES: Final = ("RECORD_UNCHANGED",)
+_SWITCHES: Final = ("RECORD_UNCHANGED", "RECORD_FIXTURES")
+_CHOICES: Final = {"BLIND_WRITES": ("ignore", "record", "warn", "raise")}
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _parsed: tuple[Any, Config] | None = None
@@ -157,7 +163,7 @@ def _parse_sound(raw: Any) -> tuple[Config, list[AuditConfigurationError]]:
     return Config(**sound), mistakes
 
 
-def _mistakes(key: Any, value: Any) -> Iterator[AuditConfigurationError]:
+def _mistakes(key: Any, value: Any) -> Iterator[AuditConfigurationError]:  # noqa: C901 - one branch for each kind of value
     if key not in KEYS:
         yield AuditConfigurationError(
             f"{SETTING} has no key {key!r}.", hint=nearest(key, KEYS), number="E001"
@@ -182,8 +188,11 @@ def _mistakes(key: Any, value: Any) -> Iterator[AuditConfigurationError]:
         else:
             example = value if isinstance(value, str) else "name"
             yield _wrong_value(key, value, f"Write a list of names, such as [{example!r}].")
-    elif key in _SWITCHES and not isinstance(value, bool):
-        yield _wrong_value(key, value, "Write True or False.")
+    elif key in _SWITCHES:
+        if not isinstance(value, bool):
+            yield _wrong_value(key, value, "Write True or False.")
+    elif key in _CHOICES and value not in _CHOICES[key]:
+        yield _wrong_value(key, value, nearest(value, _CHOICES[key]))
 
 
 def _text_mistakes(

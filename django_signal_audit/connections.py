@@ -79,7 +79,7 @@ class Connection:
         if self.by_text:
             sender = None
         elif isinstance(self.signal, AuditSignal):
-            sender = self.signal._known_sender(sender)
+            sender = self.signal._known_sender(sender)  # noqa: SLF001 - the package's own
         elif isinstance(sender, str):
             try:
                 sender = self.registry.get_model(sender, require_ready=False)

@@ -81,3 +81,15 @@ APPEND_ONLY = (
 
 class AppendOnlyError(AuditError, TypeError):
     """An audit record was about to be changed or deleted through the ORM."""
+
+
+class AuditBlindWriteError(AuditError):
+    """A statement would have written to an audited table unseen, and was not run.
+
+    It is no ``DatabaseError``: code that expects a database to refuse a row must not take this
+    for such a refusal.
+    """
+
+
+class AuditBlindWriteWarning(UserWarning):
+    """A statement writes to an audited table, and only that fact is in the trail."""

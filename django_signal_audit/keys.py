@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
+from django.db.models import Model
 
+from django_signal_audit import internals
 from django_signal_audit.redaction import redactor
-from django_signal_audit.values import hidden_key, stable_key
+from django_signal_audit.values import hidden_key, safe_text, stable_key
 
 if TYPE_CHECKING:
-    from django.db.models import Field, Model
+    from django.db.models import Field
 
 
 def object_type(model: type[Model]) -> str:
@@ -39,6 +42,36 @@ def object_key(model: type[Model], pk: Any) -> str:
 def default_repr(model: type[Model], key: str) -> str:
     """What Django's own ``__str__`` shows, for rows of which there is no instance."""
     return f"{model._meta.object_name} object ({key})"
+
+
+def own_text(instance: Model, *, limit: int) -> str | None:
+    """The ``str()`` of an instance, safe; ``None`` where it could not be had without a query.
+
+    An audited write must cost no query more for a ``__str__`` that follows a relation, and one that
+    fails in the database would break the transaction.
+
+    Args:
+        instance: nothing that its ``__str__`` raises comes through.
+        limit: characters that are kept.
+    """
+    text, refused = internals.call_without_queries(lambda: safe_text(instance, limit=limit))
+    return None if refused else text
+
+
+def message_text(value: Any) -> str:
+    """What is shown of a message that may be any object, made without a query.
+
+    Args:
+        value: as it was sent; nothing that its ``__str__`` raises comes through.
+    """
+    if type(value) is str:
+        return value
+    text, refused = internals.call_without_queries(lambda: safe_text(value, limit=sys.maxsize))
+    if not refused:
+        return text
+    if isinstance(value, Model):
+        return default_repr(type(value), str(value.pk))
+    return f"<unprintable {type(value).__name__}: {internals.QueryRefusedError.__name__}>"
 
 
 def _to_python(field: Field[Any, Any], value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models
 
+from django_signal_audit import internals
 from django_signal_audit._known import collect_secrets
 from django_signal_audit.redaction import redactor
 from django_signal_audit.values import make_safe, safe_text
@@ -57,7 +58,8 @@ def instance_secrets(instance: models.Model, mask_fields: frozenset[str]) -> set
     """
     secrets: set[str] = set()
     hide = redactor()
-    for attname, masked in _columns(type(instance), mask_fields, hide):
+    columns = _columns if internals.is_historical(type(instance)) else _kept_columns
+    for attname, masked in columns(type(instance), mask_fields, hide):
         value = instance.__dict__.get(attname)
         if value is None or value is True or value is False:
             continue
@@ -70,7 +72,6 @@ def instance_secrets(instance: models.Model, mask_fields: frozenset[str]) -> set
     return secrets - {""}
 
 
-@lru_cache(maxsize=2048)
 def _columns(
     model: type[models.Model], mask_fields: frozenset[str], hide: Redactor
 ) -> tuple[tuple[str, bool], ...]:
@@ -84,6 +85,9 @@ def _columns(
         if masked or not _holds_one_value(field):
             found.append((field.attname, masked))
     return tuple(found)
+
+
+_kept_columns = lru_cache(maxsize=2048)(_columns)
 
 
 def _holds_one_value(field: models.Field[Any, Any]) -> bool:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 
-from django.db import DEFAULT_DB_ALIAS, connections, models
-from django.db.models.sql import Query
+from django.db import connections, models
 from django.dispatch import receiver
 from django.utils import timezone
 
@@ -23,8 +22,6 @@ from django_signal_audit.values import restore_floats
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from django.db.backends.base.base import BaseDatabaseWrapper
-    from django.db.models.sql.compiler import SQLCompiler
 
 _BITS_AFTER_MILLISECONDS: Final = 80
 
@@ -39,20 +36,13 @@ own_database: Callable[[], str | None] | None = None
 """Tells the alias of the trail's own database, if it has one; set by ``transactions``, too."""
 
 
-class RecordQuery(Query):
+class RecordQuery(internals.AnnouncedQuery):
     """A query that first writes this thread's pending events, so that it can see them."""
 
-    def get_compiler(
-        self,
-        using: str | None = None,
-        connection: BaseDatabaseWrapper | None = None,
-        elide_empty: bool = True,
-    ) -> SQLCompiler:
-        """Flush, then compile; every read of records passes here, subqueries too."""
+    def before_compile(self, alias: str) -> None:
+        """Flush; every read of records passes here."""
         if before_read is not None:
-            before_read(using or (connection.alias if connection else DEFAULT_DB_ALIAS))
-        compiler: SQLCompiler = super().get_compiler(using, connection, elide_empty)
-        return compiler
+            before_read(alias)
 
 
 class AuditRecordQuerySet(models.QuerySet["AuditRecord"]):
@@ -61,7 +51,7 @@ class AuditRecordQuerySet(models.QuerySet["AuditRecord"]):
     def __init__(
         self,
         model: type[models.Model] | None = None,
-        query: Query | None = None,
+        query: internals.AnnouncedQuery | None = None,
         using: str | None = None,
         hints: dict[str, models.Model] | None = None,
     ) -> None:
@@ -73,12 +63,11 @@ class AuditRecordQuerySet(models.QuerySet["AuditRecord"]):
     def db(self) -> str:
         """The trail's own database, unless ``using()`` or a router names another."""
         own = own_database() if own_database is not None else None
-        this: Any = self  # type checkers do not know what Django's own property looks at
-        instance = this._hints.get("instance")
-        if own is None or this._db or (instance is not None and instance._state.db):
+        if own is None or internals.names_database(self):
             return super().db
-        action = "db_for_write" if this._for_write else "db_for_read"
-        return internals.routed(action, this.model, **this._hints) or own
+        action, hints = internals.routing_of(self)
+        model: Any = self.model
+        return internals.routed(action, model, **hints) or own
 
     def get_for_object(self, obj: models.Model) -> Self:
         """The records of one object, oldest first.

@@ -6,6 +6,7 @@ the rollback, marked.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import sys
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import Error
 
-from django_signal_audit import internals
+from django_signal_audit import conf, internals
 from django_signal_audit.buffer import Entry, TransactionBuffer
+from django_signal_audit.coalescing import coalesced
 from django_signal_audit.sinks import counters
 from django_signal_audit.sinks.delivery import (
     dispatch_after_commit,
@@ -90,6 +92,9 @@ def flush(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
 
     state.busy = True
     try:
+        if state.buffer.may_fold:
+            keep_unchanged = conf.current().RECORD_UNCHANGED
+            state.buffer.fold(functools.partial(coalesced, keep_unchanged=keep_unchanged))
         state.buffer.flush(write)
     except BaseException as exc:
         if connection.in_atomic_block:

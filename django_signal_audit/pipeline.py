@@ -21,12 +21,12 @@ from django_signal_audit.cleaning import NAME_LIMIT, clean_mapping, clean_text, 
 from django_signal_audit.event import AuditEvent, Outcome
 from django_signal_audit.exceptions import AuditProcessorError
 from django_signal_audit.ids import uuid7
+from django_signal_audit.keys import message_text
 from django_signal_audit.processors import Processor, global_processors, run
 from django_signal_audit.redaction import redactor
 from django_signal_audit.sinks import counters
 from django_signal_audit.sinks.routing import RouteKey, Routes, routes_for
 from django_signal_audit.tasks import log_failure
-from django_signal_audit.values import safe_text
 
 if TYPE_CHECKING:
     import uuid
@@ -125,7 +125,14 @@ def emit_changes(policy: AuditPolicy, label: str, using: str, changes: Iterable[
         )
         if policy.when is not None and not policy.when(event):
             continue
-        _submit(connection, event, key, routes, processors, survives=False)
+        folds = policy.coalesce and _is_save(change)
+        _submit(connection, event, key, routes, processors, survives=False, folds=folds)
+
+
+def _is_save(change: Change) -> bool:
+    """Whether one object was saved; what calls wrote that write many rows is told apart."""
+    saves = change.operation in {"create", "update"}
+    return saves and change.object_id is not None and "bulk" not in change.data
 
 
 def emit_act(act: Act) -> uuid.UUID | None:
@@ -185,7 +192,7 @@ def freeze(act: Act) -> None:
     act.timestamp = act.timestamp or datetime.now(tz=UTC)
     secrets = set(act.secrets)
     act.data = clean_mapping(act.data, secrets, "data")
-    act.message = "" if act.message is None else safe_text(act.message, limit=sys.maxsize)
+    act.message = "" if act.message is None else message_text(act.message)
     act.secrets = frozenset(secrets)
 
 
@@ -208,7 +215,7 @@ def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
         level=act.level,
         outcome=act.outcome,
         sender=clean_text(act.sender, secrets),
-        message="" if act.message is None else clean_text(act.message, secrets),
+        message="" if act.message is None else clean_text(message_text(act.message), secrets),
         object_type=act.object_type,
         object_id=act.object_id,
         object_repr=clean_text(act.object_repr, secrets, limit=conf.current().REPR_LIMIT),
@@ -269,6 +276,7 @@ def _submit(
     processors: tuple[Processor, ...],
     *,
     survives: bool,
+    folds: bool = False,
 ) -> bool:
     """Send an event on its way; false if a processor dropped it."""
     try:
@@ -277,9 +285,8 @@ def _submit(
         return False
     _observe(event)
     if routes:
-        transactions.submit(
-            connection, Entry(event, key, survives=survives, keep=bool(routes.after_commit))
-        )
+        keep = bool(routes.after_commit)
+        transactions.submit(connection, Entry(event, key, survives, keep, folds))
     return True
 
 

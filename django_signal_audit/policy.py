@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 OPERATIONS: Final = frozenset({"create", "update", "delete", "m2m"})
 
+IGNORE_ONLY: Final = frozenset({"last_login"})
+"""A login is an event of its own; that Django notes its time on the user is no second one."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditPolicy:
@@ -28,6 +31,10 @@ class AuditPolicy:
         on: which of ``create``, ``update``, ``delete``, ``m2m`` are recorded.
         sinks: aliases of the only sinks that get this model's events; ``None`` means all.
         before: where the old values come from: ``database`` or ``loaded``.
+        bulk: what calls that write many rows leave: ``rows``, an event for each row;
+            ``summary``, one event for the call; ``off``, none.
+        coalesce: several saves of one object in one transaction make one event.
+        ignore_only: names of fields that make no event where nothing else has changed.
         when: asked with each event; a false answer drops it.
     """
 
@@ -39,6 +46,9 @@ class AuditPolicy:
     on: frozenset[str] = OPERATIONS
     sinks: tuple[str, ...] | None = None
     before: Literal["database", "loaded"] = "database"
+    bulk: Literal["rows", "summary", "off"] = "rows"
+    coalesce: bool = False
+    ignore_only: frozenset[str] = IGNORE_ONLY
     when: Callable[[AuditEvent], bool] | None = None
 
     def records_field(self, name: str) -> bool:
@@ -64,11 +74,23 @@ class PolicyOptions(TypedDict, total=False):
     on: Collection[str]
     sinks: Collection[str] | None
     before: Literal["database", "loaded"]
+    bulk: Literal["rows", "summary", "off"]
+    coalesce: bool
+    ignore_only: Collection[str]
     when: Callable[[AuditEvent], bool] | None
 
 
 OPTIONS: Final = tuple(f.name for f in fields(AuditPolicy) if f.name != "label")
-_LISTS: Final = ("include_fields", "exclude_fields", "mask_fields", "m2m_fields", "on", "sinks")
+_LISTS: Final = (
+    "include_fields",
+    "exclude_fields",
+    "mask_fields",
+    "m2m_fields",
+    "on",
+    "sinks",
+    "ignore_only",
+)
+_CHOICES: Final = {"before": ("database", "loaded"), "bulk": ("rows", "summary", "off")}
 
 
 def check_options(where: str, options: Mapping[str, Any]) -> None:
@@ -107,8 +129,11 @@ def _mistakes(where: str, name: Any, value: Any) -> Iterator[AuditConfigurationE
                 if operation not in OPERATIONS:
                     advice = conf.nearest(operation, OPERATIONS)
                     yield _wrong_value(where, name, operation, advice)
-    elif name == "before" and value not in ("database", "loaded"):
-        yield _wrong_value(where, name, value, "Write 'database' or 'loaded'.")
+    elif name in _CHOICES and value not in _CHOICES[name]:
+        *others, last = map(repr, _CHOICES[name])
+        yield _wrong_value(where, name, value, f"Write {', '.join(others)} or {last}.")
+    elif name == "coalesce" and not isinstance(value, bool):
+        yield _wrong_value(where, name, value, "Write True or False.")
     elif name == "when" and value is not None and not callable(value):
         yield _wrong_value(where, name, value, "Write a function that takes the event.")
 
@@ -178,5 +203,8 @@ def make_policy(label: str, options: Mapping[str, Any]) -> AuditPolicy:
         on=frozenset(options.get("on", OPERATIONS)),
         sinks=tuple(options["sinks"]) if options.get("sinks") is not None else None,
         before=options.get("before", "database"),
+        bulk=options.get("bulk", "rows"),
+        coalesce=options.get("coalesce", False),
+        ignore_only=frozenset(options.get("ignore_only", IGNORE_ONLY)),
         when=options.get("when"),
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from django.apps import apps
 
-from django_signal_audit import conf
+from django_signal_audit import conf, internals
 from django_signal_audit.exceptions import AuditConfigurationError
 from django_signal_audit.policy import (
     OPERATIONS,
@@ -33,8 +33,10 @@ __all__ = [
     "OPTIONS",
     "AuditPolicy",
     "PolicyOptions",
+    "generation",
     "is_record",
     "make_policy",
+    "note_class",
     "policy_for",
     "policy_under",
     "register",
@@ -54,6 +56,8 @@ _by_abstract_class: dict[type[Model], Mapping[str, Any]] = {}
 _unregistered: set[str] = set()
 _resolved: dict[str, AuditPolicy | None] = {}
 _resolved_for: conf.Config | None = None
+_proxies: Mapping[str, list[str]] | None = None
+_generation = 0
 
 
 def register(model: type[Model] | str, **options: Unpack[PolicyOptions]) -> None:
@@ -75,7 +79,7 @@ def register(model: type[Model] | str, **options: Unpack[PolicyOptions]) -> None
         label = _concrete_label(model)
         _by_label[label] = checked
         _unregistered.discard(label)
-    _resolved.clear()
+    _forget()
 
 
 def unregister(model: type[Model] | str) -> None:
@@ -96,7 +100,7 @@ def unregister(model: type[Model] | str) -> None:
         label = _concrete_label(model)
         _by_label.pop(label, None)
         _unregistered.add(label)
-    _resolved.clear()
+    _forget()
 
 
 def policy_for(model: type[Model]) -> AuditPolicy | None:
@@ -106,17 +110,42 @@ def policy_for(model: type[Model]) -> AuditPolicy | None:
         model: any model class: a proxy and a historical class have the policy of the
             concrete model with their label.
     """
-    global _resolved_for  # noqa: PLW0603 - the cache belongs to one parsed configuration
-    config = conf.current()
-    if config is not _resolved_for:
-        _resolved.clear()
-        _resolved_for = config
+    config = _config()
     label = _label_of(model)
     try:
         return _resolved[label]
     except KeyError:
         policy = _resolved[label] = _resolve(label, model, config)
         return policy
+
+
+def note_class(model: type[Model]) -> None:
+    """Look again at what is audited: a class of the project was made after its apps were ready."""
+    if not internals.is_historical(model):
+        _forget()
+
+
+def generation() -> int:
+    """A number that is another one as soon as policies may be others than before."""
+    _config()
+    return _generation
+
+
+def _config() -> conf.Config:
+    """The configuration; what was resolved under another one is forgotten."""
+    global _resolved_for  # noqa: PLW0603 - the cache belongs to one parsed configuration
+    config = conf.current()
+    if config is not _resolved_for:
+        _forget()
+        _resolved_for = config
+    return config
+
+
+def _forget() -> None:
+    global _generation, _proxies  # noqa: PLW0603 - counts the lives of the caches
+    _resolved.clear()
+    _proxies = None
+    _generation += 1
 
 
 def policy_under(model: type[Model], config: conf.Config) -> AuditPolicy | None:
@@ -184,12 +213,23 @@ def _resolve(label: str, model: type[Model], config: conf.Config) -> AuditPolicy
 
 def _names_of(label: str) -> list[str]:
     """The lower-case labels that mean a model: its own, then those of its proxies."""
-    proxies = [
-        model._meta.label_lower
-        for model in _known_models()
-        if model._meta.proxy and _label_of(model) == label
-    ]
-    return [label.lower(), *sorted(proxy.lower() for proxy in proxies)]
+    return [label.lower(), *_proxy_labels().get(label, ())]
+
+
+def _proxy_labels() -> Mapping[str, list[str]]:
+    """The lower-case labels of all proxies, by the label of their concrete model."""
+    global _proxies  # noqa: PLW0603 - found once; see `note_class`
+    if _proxies is not None:
+        return _proxies
+    found: dict[str, list[str]] = {}
+    for model in _known_models():
+        if model._meta.proxy:
+            found.setdefault(_label_of(model), []).append(model._meta.label_lower.lower())
+    for labels in found.values():
+        labels.sort()
+    if apps.ready:
+        _proxies = found
+    return found
 
 
 def _from_code(names: Sequence[str], model: type[Model]) -> Mapping[str, Any] | None:

@@ -19,7 +19,7 @@ from django_signal_audit.cleaning import TEXT_LIMIT
 from django_signal_audit.definitions import remember
 from django_signal_audit.event import Outcome
 from django_signal_audit.exceptions import AuditConfigurationError, raise_found
-from django_signal_audit.keys import default_repr, object_key, object_type
+from django_signal_audit.keys import default_repr, object_key, object_type, own_text
 from django_signal_audit.masking import instance_secrets
 from django_signal_audit.pipeline import Act
 from django_signal_audit.recording import record_act
@@ -267,10 +267,9 @@ def describe_instance(act: Act, instance: Model) -> None:
     if internals.is_pk_set(instance, model._meta):
         act.object_id = object_key(model, instance.pk)
     limit = conf.current().REPR_LIMIT
-    if limit and instance.get_deferred_fields():
-        act.object_repr = default_repr(model, act.object_id or "None")
-    elif limit:
-        act.object_repr = safe_text(instance, limit=TEXT_LIMIT)
+    if limit:
+        text = None if instance.get_deferred_fields() else own_text(instance, limit=TEXT_LIMIT)
+        act.object_repr = default_repr(model, act.object_id or "None") if text is None else text
     policy = registry.policy_for(model)
     act.secrets |= instance_secrets(instance, frozenset() if policy is None else policy.mask_fields)
 

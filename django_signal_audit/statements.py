@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db import OperationalError
 
+from django_signal_audit import internals
 from django_signal_audit.outcomes import ConnectionState, deliver_ended, end_in_failure, flush
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ _ROLLBACK: Final = re.compile(_BEFORE + r"ROLLBACK\b(?!.*\bTO\b)", re.IGNORECASE
 
 def watch(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
     """Look at each statement of a connection from now on."""
-    # First in the list: a block of connection.execute_wrapper() takes the last one away.
-    connection.execute_wrappers.insert(0, functools.partial(_around, connection, state))
+    internals.wrap_statements(connection, functools.partial(_around, connection, state))
 
 
 def _around(

@@ -203,11 +203,11 @@ def _close_connections() -> None:
 def _without_loop(write: Callable[[], None]) -> None:
     """Write in the loop's own thread, which waits."""
     loop = asyncio.get_running_loop()
-    asyncio._set_running_loop(None)
+    asyncio._set_running_loop(None)  # noqa: SLF001 - asyncio means it for such uses
     try:
         write()
     finally:
-        asyncio._set_running_loop(loop)
+        asyncio._set_running_loop(loop)  # noqa: SLF001
 
 
 async def _follow(write: _Write, begun: _Begun) -> None:

@@ -73,9 +73,13 @@ def _take_write_lock(connection: BaseDatabaseWrapper, state: ConnectionState, ta
     if connection.vendor != "sqlite" or state.write_locked or connection.needs_rollback:
         return
     with connection.cursor() as cursor:
-        # SQLite takes the lock for any statement that may write, also if it finds no row.
-        cursor.execute(f"DELETE FROM {connection.ops.quote_name(table)} WHERE 0")  # noqa: S608
+        cursor.execute(write_lock_statement(connection, table))
     state.write_locked = True
+
+
+def write_lock_statement(connection: BaseDatabaseWrapper, table: str) -> str:
+    """What takes SQLite's lock: any statement that may write does, also if it finds no row."""
+    return f"DELETE FROM {connection.ops.quote_name(table)} WHERE 0"  # noqa: S608
 
 
 def deliver_without_database(entry: Entry) -> None:

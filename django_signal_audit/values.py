@@ -8,10 +8,11 @@ A value that JSON cannot hold becomes a marked object, so that a reader sees wha
 ``{"$float": "NaN"}``                ``NaN``, ``Infinity`` or ``-Infinity``
 ``{"$bytes": {size, sha256}}``       bytes are never copied into the trail
 ``{"$cut": {size, sha256, head}}``   longer than the limit
-``{"$cut": {"depth": 64}}``          nested deeper than 64 containers
+``{"$cut": {"depth": 27}}``          nested deeper than 27 containers
 ``{"$cut": {"items": n}}``           a container too large even to be read for its checksum
 ``{"$cycle": true}``                 a container inside itself
-``{"$type": name}``                  a queryset, generator or iterator: never evaluated
+``{"$type": name}``                  a queryset, generator or iterator: never evaluated; or
+                                     what would have to ask a database to show itself
 ``{"$repr": text, "$type": name}``   anything else
 ``{"$type": name, "$repr_failed"}``  the value's own code raised; the name of the exception
 ==================================== ======================================================
@@ -34,8 +35,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from django.core.files import File
-from django.utils.functional import LazyObject, empty
+from django.utils.functional import LazyObject
 
+from django_signal_audit import internals
 from django_signal_audit._known import collect_secrets
 from django_signal_audit._scalars import (
     BASES,
@@ -73,7 +75,8 @@ __all__ = [
 ]
 
 DEFAULT_LIMIT: Final = 10_000
-MAX_DEPTH: Final = 64
+# MariaDB stores JSON of at most 31 levels: a record has two around a value, and a mark is two.
+MAX_DEPTH: Final = 27
 MAX_ITEMS: Final = 1_000_000
 
 _REPR_LENGTH: Final = 1000
@@ -331,7 +334,11 @@ class _Walk:
             raise _TooLargeError
 
     def described(self, value: Any) -> dict[str, Any]:
-        text = safe_text(repr(value), limit=_REPR_LENGTH)
+        shown, refused = internals.call_without_queries(lambda: repr(value))
+        if refused:
+            # What it shows without an answer is not what it is.
+            return {"$type": type_name(value)}
+        text = safe_text(shown, limit=_REPR_LENGTH)
         self.charge(text)
         if self.is_sensitive is not None and any(map(self.is_sensitive, _NAMED.findall(text))):
             text = REDACTED
@@ -346,10 +353,7 @@ def _inner(value: Any, kind: type) -> Any:
         return value._value_
     if issubclass(kind, File):
         return value.name
-    # Django has no public way to ask a lazy object for what it wraps.
-    if value._wrapped is empty:
-        value._setup()
-    return value._wrapped
+    return internals.wrapped_by(value)
 
 
 def free_key(name: str, taken: dict[str, Any]) -> str:

@@ -19,11 +19,15 @@ from tests.matrix import (
 
 # What they test asks no database, or brings its own: once is enough, with SQLite.
 SAME_ON_EVERY_DATABASE = (
+    "capture/test_keys_found.py",
+    "capture/test_statement.py",
     "exports/",
     "formats/",
     "sinks/test_file.py",
     "sinks/test_memory.py",
     "sinks/test_stdout.py",
+    "test_applications.py",
+    "test_coalescing.py",
     "test_docs.py::test_the_tutorial",
     "test_environ.py",
     "test_event.py",
@@ -32,6 +36,7 @@ SAME_ON_EVERY_DATABASE = (
     "test_packaging.py",
     "test_redaction.py",
     "test_sandbox.py",
+    "test_truth_table.py",
     "test_values.py",
 )
 

@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "django_signal_audit",
     "tests.testapp",
     "tests.bank",
+    "tests.replayapp",
 ]
 
 MIDDLEWARE = [

@@ -15,8 +15,8 @@ from tests.factories import make_event
 KEY = ("event", None, "info", None)
 
 
-def make_entry(name, *, survives=False, keep=False):
-    return Entry(make_event(message=name), KEY, survives=survives, keep=keep)
+def make_entry(name, *, survives=False, keep=False, folds=False):
+    return Entry(make_event(message=name), KEY, survives=survives, keep=keep, folds=folds)
 
 
 def names(entries):
@@ -399,3 +399,46 @@ TestBufferAgainstDatabase = BufferAgainstDatabase.TestCase
 TestBufferAgainstDatabase.settings = settings(
     max_examples=150, stateful_step_count=40, deadline=None
 )
+
+
+# Folding
+
+
+def join(entries):
+    """Folds every run to its first entry, renamed to what it was made of."""
+    entries = list(entries)
+    entries[0].event = make_event(message="".join(names(entries)))
+    return entries[:1]
+
+
+def test_one_save_alone_is_nothing_to_fold(buffer):
+    add(buffer, "a", folds=True)
+    add(buffer, "b")
+    assert not buffer.may_fold
+    add(buffer, "c", folds=True)
+    assert buffer.may_fold
+
+
+def test_entries_are_folded_between_open_savepoints(buffer):
+    add(buffer, "a", "b", folds=True)
+    buffer.mark("outer")
+    add(buffer, "c", "d", folds=True)
+    buffer.mark("inner")
+    add(buffer, "e", folds=True)
+    buffer.mark("released")
+    add(buffer, "f", folds=True)
+    buffer.release("released")
+    buffer.fold(join)
+    assert names(remembered(buffer)) == ["ab", "cd", "ef"]
+    buffer.roll_back_to("inner")
+    assert names(remembered(buffer)) == ["ab", "cd"]
+
+
+def test_what_was_flushed_is_nothing_to_fold_until_it_is_undone(buffer, table):
+    buffer.mark("s1")
+    add(buffer, "a", "b", folds=True)
+    buffer.mark("s2")
+    buffer.flush(table.write)
+    assert not buffer.may_fold
+    buffer.roll_back_to("s2")
+    assert buffer.may_fold

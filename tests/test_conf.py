@@ -51,7 +51,7 @@ def test_the_setting_may_be_read_only_and_is_never_written():
         ("SINK", "Did you mean 'SINKS'?"),
         ("sinks", "Did you mean 'SINKS'?"),
         ("BUFFERSIZE", "Did you mean 'BUFFER_SIZE'?"),
-        ("qqqqqq", "Choose one of 'BUFFER_SIZE', 'MODELS',"),
+        ("qqqqqq", "Choose one of 'BLIND_WRITES', 'BUFFER_SIZE', 'MODELS',"),
         (5, "Choose one of"),
     ],
 )
@@ -141,3 +141,16 @@ def test_a_wrong_dict_of_sinks_is_not_printed():
         conf.parse({"SINKS": [{"OPTIONS": {"password": "hunter2"}}]})
 
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        ("rais", "Did you mean 'raise'"),
+        (5, "Choose one of 'ignore'"),
+        (["warn"], "Did you mean 'warn'"),
+    ],
+)
+def test_blind_writes_are_one_of_four(value, advice):
+    with pytest.raises(AuditConfigurationError, match=rf"\['BLIND_WRITES'\] is .* {advice}"):
+        conf.parse({"BLIND_WRITES": value})

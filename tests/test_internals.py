@@ -6,27 +6,49 @@ A failure here names what changed in Django, before anything else fails because 
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
+import re
+import types
 
+import django
 import pytest
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+from django.apps import apps
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.sessions.backends.db import SessionStore
+from django.core.serializers.base import DeserializedObject
 from django.db import DatabaseError, connection, connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.operations import BaseDatabaseOperations
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.state import ModelState, ProjectState
 from django.db.models import QuerySet
 from django.db.models.deletion import Collector
 from django.db.models.fields import related_descriptors
+from django.db.models.signals import m2m_changed
 from django.db.models.sql import Query
 from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
 from django.dispatch import Signal
 from django.http import HttpRequest, StreamingHttpResponse
 from django.test import TestCase, override_settings
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils.functional import SimpleLazyObject, empty
 
 from django_signal_audit import internals
-from tests.testapp.models import Author, Book, Chapter, Document, Friend, Restaurant, Tag
+from tests.testapp.models import (
+    Author,
+    Book,
+    Chapter,
+    Document,
+    Enrolment,
+    Film,
+    Friend,
+    Loan,
+    Restaurant,
+    Seat,
+    Tag,
+)
 
 
 def original(function):
@@ -50,6 +72,7 @@ SIGNATURES = {
     "UpdateQuery.update_batch": (UpdateQuery.update_batch, "self pk_list values using"),
     "QuerySet._raw_delete": (QuerySet._raw_delete, "self using"),
     "QuerySet.update": (QuerySet.update, "self kwargs"),
+    "QuerySet.bulk_update": (QuerySet.bulk_update, "self objs fields batch_size"),
     "QuerySet.bulk_create": (
         QuerySet.bulk_create,
         "self objs batch_size ignore_conflicts update_conflicts update_fields unique_fields",
@@ -59,6 +82,22 @@ SIGNATURES = {
         related_descriptors.create_forward_many_to_many_manager,
         "superclass rel reverse",
     ),
+    "ManyRelatedManager._add_items": (
+        Book.tags.related_manager_cls._add_items,
+        "self source_field_name target_field_name objs through_defaults"
+        + (" using raw" if django.VERSION >= (6, 1) else ""),
+    ),
+    "DeserializedObject.save": (DeserializedObject.save, "self save_m2m using kwargs"),
+    "BaseDatabaseOperations.execute_sql_flush": (
+        BaseDatabaseOperations.execute_sql_flush,
+        "self sql_list",
+    ),
+    "BaseDatabaseSchemaEditor.add_field": (BaseDatabaseSchemaEditor.add_field, "self model field"),
+    "BaseDatabaseSchemaEditor.alter_field": (
+        BaseDatabaseSchemaEditor.alter_field,
+        "self model old_field new_field strict",
+    ),
+    "BaseDatabaseWrapper._cursor": (BaseDatabaseWrapper._cursor, "self name"),
     "BaseDatabaseWrapper.set_autocommit": (
         BaseDatabaseWrapper.set_autocommit,
         "self autocommit force_begin_transaction_with_broken_autocommit",
@@ -216,29 +255,141 @@ def test_fast_deletes_are_querysets_in_a_list(db):
     assert set(collector.data) == {Book}
 
 
-def test_many_to_many_managers_have_what_relations_read(db):
-    book = Book.objects.create(title="b")
+def test_a_many_to_many_manager_says_what_it_is_for(db):
+    book, tag = Book.objects.create(title="b"), Tag.objects.create(name="t")
+    near = internals.related_manager(book.tags)
+    assert near.through is Book.tags.through
+    assert near.instance is book
+    assert (near.value, near.column, near.symmetrical, near.forward) == (
+        book.pk,
+        "book",
+        False,
+        True,
+    )
+    far = internals.related_manager(tag.books)
+    assert (far.value, far.column, far.forward) == (tag.pk, "tag", False)
+    assert internals.related_manager(Friend(pk="1").friends).symmetrical is True
+    assert internals.related_manager(Friend(pk="1").friends).value == 1
+    film = internals.related_manager(Film(pk=1, code="f").cast)
+    assert (film.value, film.column) == ("f", "film")
+    assert internals.alias_of_manager(book.tags) == "default"
+
+
+def test_a_many_to_many_manager_says_what_it_would_add(db):
+    book, tag = Book.objects.create(title="b"), Tag.objects.create(name="t")
     manager = book.tags
-    for name in (
-        "instance",
-        "reverse",
-        "through",
-        "source_field",
-        "target_field",
+    assert internals.target_values(manager, "tag", [tag, tag.pk, str(tag.pk)]) == {tag.pk}
+    with pytest.raises(TypeError):
+        internals.target_values(manager, "tag", [book])
+    with pytest.raises(ValueError, match="Cannot add"):
+        internals.target_values(manager, "tag", [Tag()])
+
+
+def test_a_many_to_many_manager_says_whether_it_adds_at_once(db):
+    book = Book.objects.create(title="b")
+    assert internals.adds_at_once(book.tags, "default", "book") is True
+    assert internals.adds_at_once(book.readers, "default", "book") is False
+
+    def receive(**kwargs):
+        pass
+
+    m2m_changed.connect(receive, sender=Book.tags.through)
+    try:
+        assert internals.adds_at_once(book.tags, "default", "book") is False
+    finally:
+        m2m_changed.disconnect(receive, sender=Book.tags.through)
+
+
+def test_many_to_many_managers_have_the_methods_that_are_wrapped(db):
+    manager = type(Book.objects.create(title="b").tags)
+    names = [name for name in internals.MANAGER_METHODS if name in manager.__dict__]
+    assert {"add", "remove", "clear", "set"} <= {*names}
+    assert ("set_base" in names) is (django.VERSION >= (6, 1))
+    for name in ("create", "get_or_create", "update_or_create"):
+        assert "self.add(" in inspect.getsource(manager.__dict__[name])
+    add_items = original(manager.__dict__[internals.ADD_ITEMS])
+    assert [*inspect.signature(add_items).parameters][1:4] == [
         "source_field_name",
         "target_field_name",
-        "related_val",
-        "symmetrical",
-        "_get_target_ids",
-    ):
-        assert hasattr(manager, name), f"many-to-many managers have no {name} any more"
-    tag = Tag.objects.create(name="t")
-    assert manager._get_target_ids(manager.target_field_name, [tag, tag.pk]) == {tag.pk}
-    assert manager.related_val == (book.pk,)
-    assert manager.target_field.get_foreign_related_value(tag) == (tag.pk,)
-    assert tag.books.reverse is True
-    assert manager.reverse is False
-    assert Friend(pk=1).friends.symmetrical is True
+        "objs",
+    ]
+    assert inspect.getsource(add_items).count("bulk_create(") == 2, "rows are added otherwise"
+
+
+def test_a_many_to_many_field_says_where_its_rows_are():
+    tags, cast = Book._meta.get_field("tags"), Film._meta.get_field("cast")
+    assert internals.through_of(tags) is Book.tags.through
+    assert internals.through_columns(tags) == ("book", "tag")
+    assert internals.through_columns(cast) == ("film", "person")
+
+
+@isolate_apps("tests.testapp")
+def test_a_many_to_many_field_has_no_rows_until_they_can_be_named():
+    class Early(models.Model):
+        others = models.ManyToManyField("testapp.Late", through="testapp.Link")
+
+        class Meta:
+            app_label = "testapp"
+
+    assert internals.through_of(Early._meta.get_field("others")) is None
+
+
+def test_all_models_of_a_registry_at_any_time():
+    found = set(internals.models_of(apps))
+    assert found >= {*apps.get_models(include_auto_created=True)}
+
+
+def test_which_columns_are_unique_together():
+    assert internals.is_unique_together(Book.tags.through, ("book", "tag"))
+    assert not internals.is_unique_together(Book.tags.through, ("book",))
+    assert internals.is_unique_together(Book.tags.through, ("id", "tag"))
+    assert not internals.is_unique_together(Loan, ("book", "reader"))
+    assert internals.is_unique_together(Enrolment, ("course", "student"))
+    assert internals.is_unique_together(Seat, ("row", "number"))
+    assert not internals.is_unique_together(Seat, ("row", "guest"))
+
+
+@isolate_apps("tests.testapp")
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"fields": ["left", "right"]}, True),
+        ({"fields": ["left"]}, True),
+        ({"fields": ["left", "right"], "condition": models.Q(left__gt=0)}, False),
+        ({"fields": ["left", "right"], "deferrable": models.Deferrable.DEFERRED}, False),
+    ],
+)
+def test_a_unique_constraint_counts_where_it_holds_for_all_rows_at_all_times(options, expected):
+    class Pair(models.Model):
+        left = models.IntegerField()
+        right = models.IntegerField()
+
+        class Meta:
+            app_label = "testapp"
+            constraints = [models.UniqueConstraint(name="one", **options)]  # noqa: RUF012
+
+    assert internals.is_unique_together(Pair, ("left", "right")) is expected
+
+
+@isolate_apps("tests.testapp")
+def test_a_constraint_by_expressions_says_nothing_of_columns():
+    class Pair(models.Model):
+        left = models.CharField(max_length=5)
+
+        class Meta:
+            app_label = "testapp"
+            constraints = [  # noqa: RUF012
+                models.UniqueConstraint(models.functions.Lower("left"), name="one")
+            ]
+
+    assert not internals.is_unique_together(Pair, ("left",))
+
+
+def test_historical_classes_are_of_another_registry():
+    state = ProjectState()
+    state.add_model(ModelState.from_model(Tag))
+    assert internals.is_historical(state.apps.get_model("testapp.Tag"))
+    assert not internals.is_historical(Tag)
 
 
 def test_managers_of_many_to_many_are_made_by_the_factory_when_first_used():
@@ -359,6 +510,18 @@ def test_the_driver_says_whether_the_server_has_a_transaction(transactional_db):
     assert not internals.is_left_open(connection)
 
 
+def test_a_transaction_that_was_begun_by_sql_is_noticed(transactional_db):
+    connection.ensure_connection()
+    assert not internals.has_begun_by_sql(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            assert internals.has_begun_by_sql(connection)
+        finally:
+            cursor.execute("ROLLBACK")
+    assert not internals.has_begun_by_sql(connection)
+
+
 def test_a_doomed_block_rolls_back_and_says_why(transactional_db):
     error = RuntimeError("why")
     with transaction.atomic():
@@ -384,6 +547,28 @@ def test_our_wrappers_are_in_place_once():
         below = getattr(function, "signal_audit_original", None)
         assert below is not None, f"{function.__qualname__} is not wrapped"
         assert not hasattr(below, "signal_audit_original"), "wrapped twice"
+
+
+OF_USERS = {"Model.from_db", "Model.refresh_from_db"}
+"""Documented, and wrapped on the classes of users that ask for it."""
+
+
+def test_all_that_is_wrapped_has_its_signature_guarded():
+    Book(pk=1).tags.all()
+    wrapped = [
+        found.signal_audit_original
+        for found in gc.get_objects()
+        if type(found) is types.FunctionType and "signal_audit_original" in vars(found)
+    ]
+    names = {
+        ".".join(function.__qualname__.split(".")[-2:])
+        for function in wrapped
+        if function.__module__.startswith("django.")
+    }
+    # Backends have schema editors of their own, which Django calls in the same way.
+    names = {re.sub(r"^DatabaseSchemaEditor", "BaseDatabaseSchemaEditor", name) for name in names}
+    assert names
+    assert names <= {*SIGNATURES, *OF_USERS}
 
 
 @pytest.mark.parametrize("use_caching", [False, True])
@@ -635,3 +820,243 @@ def test_the_block_of_a_statement_wrapper_takes_the_last_one_away():
         wrappers.insert(0, len)
     assert wrappers == [len, *before]
     wrappers.remove(len)
+
+
+def test_rows_that_meet_a_conflict_are_not_counted_as_inserted(db):
+    book, tag = Book.objects.create(title="a"), Tag.objects.create(name="a")
+    through = Book.tags.through
+    with internals.counting_inserts(connection, through) as inserted:
+        for _ in range(2):
+            rows = [through(book=book, tag=tag)]
+            through.objects.bulk_create(rows, ignore_conflicts=True)
+        Author.objects.bulk_create([Author(name="b")], ignore_conflicts=True)
+    assert inserted.rows == 1
+
+
+def test_each_statement_goes_through_the_wrappers_of_its_connection(db):
+    """The first in the list is called first, and told of the cursor and the connection."""
+    seen = []
+
+    def looks(execute, sql, params, many, context):
+        seen.append((sql, params, many, context["connection"] is connections["default"]))
+        result = execute(sql, params, many, context)
+        seen.append(internals.rows_written(context["cursor"], context["connection"]))
+        return result
+
+    connection.execute_wrappers.insert(0, looks)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE testapp_tag SET name = %s", ["x"])
+            cursor.executemany("INSERT INTO testapp_tag (name) VALUES (%s)", [["a"], ["b"]])
+    finally:
+        connection.execute_wrappers.remove(looks)
+    assert seen == [
+        ("UPDATE testapp_tag SET name = %s", ["x"], False, True),
+        0,
+        ("INSERT INTO testapp_tag (name) VALUES (%s)", [["a"], ["b"]], True, True),
+        2,
+    ]
+
+
+def test_wrappers_of_statements_stand_first_and_once():
+    fresh = connections["default"].copy()
+
+    def outer(*args): ...
+
+    def inner(*args): ...
+
+    with fresh.execute_wrapper(print):
+        for _ in range(2):
+            internals.wrap_statements(fresh, outer, outermost=True)
+            internals.wrap_statements(fresh, inner)
+        assert fresh.execute_wrappers == [outer, inner, print]
+    assert fresh.execute_wrappers == [outer, inner]
+
+
+def test_the_flush_of_a_database_is_one_method_of_its_operations():
+    owner, name = internals.FLUSH
+    assert inspect.signature(original(getattr(owner, name))).parameters.keys() == {
+        "self",
+        "sql_list",
+    }
+    assert type(connection.ops).execute_sql_flush is owner.execute_sql_flush
+
+
+@pytest.mark.parametrize("name", internals.FILLS_COLUMNS)
+def test_a_schema_editor_fills_columns_of_the_model_it_is_given(name):
+    editor = internals.schema_editor_of(connection)
+    assert list(inspect.signature(original(getattr(editor, name))).parameters)[:2] == [
+        "self",
+        "model",
+    ]
+
+
+def test_statements_may_be_given_as_bytes_or_as_what_composes_them():
+    class Composed:
+        def as_string(self, context):
+            assert context is connection.connection
+            return "SELECT 1"
+
+    for sql in ("SELECT 1", b"SELECT 1", Composed()):
+        assert internals.statement_text(sql, connection) == "SELECT 1"
+
+
+def test_a_foreign_key_says_whether_the_database_knows_of_it():
+    references = internals.references_to(Author)
+    assert [internals.has_constraint(one) for one in references if one.model is Book] == [True]
+
+
+# AnnouncedQuery, names_database, routing_of
+
+
+class Announced(internals.AnnouncedQuery):
+    """Notes the aliases that it is about to read."""
+
+    told: list = []  # noqa: RUF012
+
+    def before_compile(self, alias):
+        self.told.append(alias)
+
+
+def test_every_read_of_a_queryset_is_announced_first(db):
+    Announced.told.clear()
+    authors = QuerySet(Author, query=Announced(Author))
+    reads = [
+        list,
+        QuerySet.count,
+        QuerySet.exists,
+        QuerySet.first,
+        lambda found: found.aggregate(models.Count("pk")),
+        lambda found: list(found.iterator()),
+        lambda found: list(found.values("name")),
+        lambda found: list(Book.objects.filter(author__in=found)),
+        lambda found: list(found.union(Author.objects.all())),
+    ]
+    for number, read in enumerate(reads, 1):
+        read(authors.all())
+        assert len(Announced.told) >= number, f"read {number} was not announced"
+        assert set(Announced.told) == {"default"}
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_whether_a_database_is_named_and_what_routers_are_asked():
+    assert not internals.names_database(Author.objects.all())
+    assert internals.names_database(Author.objects.using("other"))
+    book = Book.objects.create(title="a")
+    assert internals.names_database(book.chapters.all())
+    assert internals.routing_of(Author.objects.all()) == ("db_for_read", {})
+    assert internals.routing_of(book.chapters.all()) == ("db_for_read", {"instance": book})
+    writing = Author.objects.all()
+    writing._for_write = True
+    assert internals.routing_of(writing)[0] == "db_for_write"
+
+
+# evaluated_user, wrapped_by
+
+
+def test_a_lazy_user_that_was_looked_up_for_the_trail_stays_lazy():
+    request = HttpRequest()
+    request.session = SessionStore()
+    AuthenticationMiddleware(lambda request: None).process_request(request)
+    found = internals.evaluated_user(request, request.user)
+
+    assert found.is_anonymous
+    assert not request.session.accessed, "the view has not asked yet"
+    assert request.user.__dict__["_wrapped"] is empty
+    assert request.user.is_anonymous
+    assert request.session.accessed, "now it has"
+    assert internals.evaluated_user(request, found) is found
+
+
+def test_a_lazy_object_is_taken_off_layer_by_layer():
+    inner = SimpleLazyObject(lambda: "text")
+    outer = SimpleLazyObject(lambda: inner)
+    assert internals.wrapped_by(outer) is inner
+    assert internals.wrapped_by(inner) == "text"
+
+
+def test_a_database_notes_what_was_migrated(db):
+    assert internals.has_migrated(connection, "django_signal_audit", "0001_initial")
+    assert not internals.has_migrated(connection, "django_signal_audit", "0000_never")
+
+
+def test_every_cursor_of_a_connection_is_made_by_one_method(db, monkeypatch):
+    owner, name = internals.OPEN_CURSOR
+    django_s = original(getattr(owner, name))
+    assert list(inspect.signature(django_s).parameters) == ["self", "name"]
+    made = []
+
+    def watching(self, *args, **kwargs):
+        made.append(self.alias)
+        return django_s(self, *args, **kwargs)
+
+    monkeypatch.setattr(owner, name, watching)
+    connection.cursor().close()
+    list(Author.objects.iterator())
+    with transaction.atomic():
+        pass
+    assert len(made) >= 3, "Django makes cursors in another way; queries inside texts would run"
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_what_is_called_without_queries_is_refused_each():
+    def ask():
+        for query in (
+            Author.objects.count,
+            lambda: list(Author.objects.iterator()),
+            Author.objects.using("other").first,
+            lambda: Author.objects.create(name="a"),
+            connection.savepoint,
+        ):
+            with pytest.raises(internals.QueryRefusedError):
+                query()
+        assert connection.needs_rollback
+        return internals.call_without_queries(lambda: "inner")
+
+    with transaction.atomic():
+        assert internals.call_without_queries(ask) == (("inner", False), True)
+        assert not connection.needs_rollback
+        assert Author.objects.count() == 0
+    assert internals.call_without_queries(lambda: "a") == ("a", False)
+
+
+def test_what_raises_without_queries_leaves_the_connection_as_it_was(db):
+    def ask():
+        Author.objects.create(name="a")
+
+    with transaction.atomic():
+        with pytest.raises(internals.QueryRefusedError):
+            internals.call_without_queries(ask)
+        assert not connection.needs_rollback
+        assert Author.objects.count() == 0
+
+
+def test_whether_a_save_tries_an_update_first():
+    author = Author(name="a")
+    assert not internals.tries_update(author, Author, forced=True)
+    author.pk = 5
+    assert internals.tries_update(author, Author, forced=False)
+    document = Document()  # its key has a default
+    assert not internals.tries_update(document, Document, forced=False)
+    assert internals.tries_update(document, Document, forced=True)
+    document._state.adding = False
+    assert internals.tries_update(document, Document, forced=False)
+
+
+def test_the_key_of_a_row_whose_parent_alone_has_one():
+    assert internals.row_key(Restaurant(), Restaurant) is None
+    assert internals.row_key(Restaurant(id=5), Restaurant) == 5
+    assert internals.row_key(Restaurant(place_ptr_id=6), Restaurant) == 6
+    assert internals.row_key(Author(), Author) is None
+
+
+def test_a_queryset_compiles_to_sql_and_converters(db):
+    book = Book.objects.create(title="a", price="1.50")
+    rows = Book.objects.filter(pk=book.pk).values_list("title", "price", "meta")
+    sql, parameters, converters = internals.compiled(rows, "default")
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        row = cursor.fetchone()
+    found = internals.converted(row, converters, connection)
+    assert [str(value) for value in found] == ["a", "1.50", "{}"]
+    assert found[2] == {}

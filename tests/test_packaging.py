@@ -98,6 +98,7 @@ def test_each_supported_version_is_a_classifier_and_has_an_environment():
 
 def run_of(**changes):
     return {
+        "scope": "whole",
         "python": "3.12.1",
         "django": "6.0.10",
         "database": {"name": "PostgreSQL", "version": "15.19"},
@@ -127,6 +128,31 @@ def test_the_table_has_a_row_for_each_run(runs):
         "| 3.12.1 | 6.0.10 | PostgreSQL 15.19 | 12 | 1 |\n"
     ) in matrix.PAGE.read_text()
     assert matrix.main(["check", str(runs)]) == 0
+
+
+def test_runs_of_capture_alone_have_a_table_of_their_own(runs):
+    (runs / "capture.json").write_text(json.dumps(run_of(scope="capture", django="5.2.1")))
+    matrix.main(["write", str(runs)])
+    whole, capture = matrix.PAGE.read_text().split("Capture depends most")
+    assert "| 5.2.1 |" in capture
+    assert "| 5.2.1 |" not in whole
+    assert matrix.main(["check", str(runs)]) == 0
+
+
+def test_a_run_of_capture_alone_is_not_taken_for_a_whole_one(runs, capsys):
+    matrix.main(["write", str(runs)])
+    (runs / "later.json").write_text(json.dumps(run_of(scope="capture")))
+    assert matrix.main(["check", str(runs)]) == 1
+    said = capsys.readouterr().err
+    assert "claims 3.12 / 6.0 / PostgreSQL, which was not run" in said
+    assert "lacks 3.12 / 6.0 / PostgreSQL for capture, which was run" in said
+
+
+def test_the_tests_of_capture_are_there(capsys):
+    assert matrix.main(["capture"]) == 0
+    paths = capsys.readouterr().out.split()
+    assert paths
+    assert all((ROOT / path).exists() for path in paths)
 
 
 def test_a_table_that_claims_what_was_not_run_is_refused(runs, capsys):
@@ -182,6 +208,7 @@ def suite(tmp_path):
 
 def test_a_run_with_workers_leaves_its_versions_and_counts(suite):
     (run,) = suite("-m", "not slow", "-n", "1")
+    assert run["scope"] == "whole"
     assert run["passed"] == 1
     assert run["python"] == ".".join(map(str, sys.version_info[:3]))
     assert run["database"]["name"] in matrix.DATABASES.values()
@@ -190,3 +217,14 @@ def test_a_run_with_workers_leaves_its_versions_and_counts(suite):
 @pytest.mark.parametrize("picked", ["test_one.py", "-k passes"])
 def test_a_run_of_some_tests_is_no_row(suite, picked):
     assert suite("-m", "not slow", *picked.split(" ")) == []
+
+
+@pytest.mark.parametrize(("left", "scope"), [(0, ["capture"]), (1, [])])
+def test_a_run_of_all_of_capture_is_a_row_of_its_own(suite, tmp_path, left, scope):
+    for path in matrix.CAPTURE:
+        place = tmp_path / path / "test_it.py" if "." not in path else tmp_path / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(SUITE)
+    asked = matrix.CAPTURE[left:]
+    found = suite("-m", "not slow and not once", *asked, "--import-mode=importlib")
+    assert [run["scope"] for run in found] == scope

@@ -45,7 +45,7 @@ def _registrations():
     ):
         current.clear()
         current.update(before)
-    registry._resolved.clear()
+    registry._forget()
 
 
 def from_settings(labels):
@@ -332,6 +332,9 @@ def test_neither_settings_nor_arguments_are_written():
         ({"on": ["Create"]}, r"on cannot be 'Create'. Did you mean 'create'\?"),
         ({"before": "memory"}, "before cannot be 'memory'. Write 'database' or 'loaded'"),
         ({"before": ["loaded"]}, "before cannot be .* Write 'database' or 'loaded'"),
+        ({"bulk": "sum"}, "bulk cannot be 'sum'. Write 'rows', 'summary' or 'off'"),
+        ({"coalesce": "yes"}, "coalesce cannot be 'yes'. Write True or False"),
+        ({"ignore_only": "x"}, "ignore_only cannot be 'x'. Write a list of names"),
         ({"when": "always"}, "when cannot be 'always'. Write a function"),
     ],
 )

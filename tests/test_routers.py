@@ -120,6 +120,7 @@ def test_every_write_is_recorded_on_the_primary_and_nothing_is_written_to_the_re
         "model.create",
         "model.update",
         "model.delete",
+        "model.m2m",
         "model.delete",
         "model.delete",
     ]
@@ -248,6 +249,7 @@ def test_every_using_is_followed():
         "model.create",
         "model.m2m",
         "model.update",
+        "model.m2m",
         "model.delete",
     ]
 

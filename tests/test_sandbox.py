@@ -237,6 +237,7 @@ def test_first_run_tells_the_whole_story(two_runs):
         ("model.m2m", shift),
         ("model.update", shift),
         ("model.update", shift),
+        ("model.m2m", shift),
         ("model.delete", employee),
         ("model.create", shift),
         ("model.delete", shift),

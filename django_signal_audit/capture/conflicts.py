@@ -16,7 +16,8 @@ from django.db import connections
 from django.db.models import Q
 
 from django_signal_audit import internals
-from django_signal_audit.capture.images import all_rows, differences, locked, make_change
+from django_signal_audit.capture.images import all_rows, attribute_image, locked
+from django_signal_audit.capture.watching import Row
 from django_signal_audit.pipeline import Change
 
 if TYPE_CHECKING:
@@ -57,31 +58,47 @@ class Conflicts:
         self.asks_all = update and not unique_fields
         self.before = self._rows(lock=True)[0]
 
-    def changes(self) -> Iterator[Change]:
+    def rows(self, inserted: int | None = None) -> Iterator[Row | Change]:
         """What the ``bulk_create``, which has run by now, did.
 
         Rows without a key and without unique values cannot be found again: one event says
         so, with their number.
+
+        Args:
+            inserted: how many rows the database says it inserted, if it does.
         """
         after, nameless = self._rows(lock=False)
+        new = len(after.keys() - self.before.keys())
+        # The rest was inserted by others since we looked, and no database says which.
+        others = 0 if inserted is None or nameless else max(0, new - inserted)
+        data = {**self.data, "inserted_meanwhile": others} if others else self.data
         for key, image in after.items():
             before = self.before.get(key)
-            changes = differences(self.plan.fields, before, image)
             if before is None:
-                yield make_change("create", self.plan, key, changes, data=dict(self.data))
-            elif changes:
-                yield make_change("update", self.plan, key, changes, data=dict(self.data))
+                if others < new:  # otherwise none is ours
+                    yield Row("create", key, None, image, data=dict(data))
+            elif not self._same(before, image):
+                yield Row("update", key, before, image, data=dict(self.data))
+        for obj in nameless:
+            # Of a through model each still holds a pair, and pairs are counted.
+            image, _ = attribute_image(obj, self.plan.fields, self.using)
+            yield Row("create", None, None, image, told=False)
         if nameless:
-            yield Change("create", None, "", {}, {**self.data, "rows_attempted": nameless})
+            yield Change("create", None, "", {}, {**self.data, "rows_attempted": len(nameless)})
 
-    def _rows(self, *, lock: bool) -> tuple[dict[Any, Image], int]:
-        """The rows that are there now, by key, and how many objects cannot be looked up."""
+    def _same(self, before: Image, after: Image) -> bool:
+        """Whether a row is as it was; it may not even have been written."""
+        return all(f.same(before[f.name], after[f.name]) for f in self.plan.fields)
+
+    def _rows(self, *, lock: bool) -> tuple[dict[Any, Image], list[Model]]:
+        """The rows that are there now, by key, and the objects that cannot be looked up."""
         conditions = []
-        nameless = 0
+        nameless = []
         for obj in self.objs:
             found = list(self._conditions(obj))
             conditions += found
-            nameless += not found
+            if not found:
+                nameless.append(obj)
         rows: dict[Any, Image] = {}
         names = [field.attname for field in self.plan.fields]
         for start in range(0, len(conditions), _PER_QUERY):
@@ -94,7 +111,7 @@ class Conflicts:
         return rows, nameless
 
     def _conditions(self, obj: Model) -> Iterator[tuple[tuple[str, ...], tuple[Any, ...]]]:
-        if internals.is_pk_set(obj, self.plan.model._meta) and not _is_expression(obj.pk):
+        if internals.has_key(obj):
             yield ("pk",), (obj.pk,)
         for names in self.identities:
             values = tuple(obj.__dict__.get(name) for name in names)

@@ -7,74 +7,37 @@ receiver of our own would switch off Django's fast deletes for the model.
 from __future__ import annotations
 
 import functools
-import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from django.db.models.deletion import Collector
-from django.db.models.sql.subqueries import DeleteQuery, UpdateQuery
-
 from django_signal_audit import context, internals
-from django_signal_audit.capture.images import (
-    CHUNK,
-    by_keys,
-    differences,
-    make_change,
-    read_rows,
-)
-from django_signal_audit.capture.patching import wrap
-from django_signal_audit.capture.plans import plan_for
+from django_signal_audit.capture import frames
+from django_signal_audit.capture.cascades import cascade_from
+from django_signal_audit.capture.following import Follow, following
+from django_signal_audit.capture.images import CHUNK, by_keys, read_rows
+from django_signal_audit.capture.patching import collector_writes, query_writes, wrap
 from django_signal_audit.capture.rows import rows_of
-from django_signal_audit.capture.updates import changes_of, touched_by
-from django_signal_audit.keys import object_key, object_type
-from django_signal_audit.pipeline import emit_changes
-from django_signal_audit.registry import policy_for
+from django_signal_audit.capture.updates import rows_written, touched_by
+from django_signal_audit.capture.watching import recording, watch_for
 from django_signal_audit.transactions import write_transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from django.db.models import Model
 
     from django_signal_audit.capture.images import Image
-    from django_signal_audit.capture.plans import ModelPlan
-    from django_signal_audit.pipeline import Change
-    from django_signal_audit.registry import AuditPolicy
-
-
-class _Frame:
-    """One running ``Collector.delete``.
-
-    Attributes:
-        instances: the collected objects by type and key, for their ``str()``.
-        recorded: rows of parents' tables that are recorded with their child.
-    """
-
-    def __init__(self, collector: Collector) -> None:
-        self.instances = {
-            (object_type(model), object_key(model, obj.pk)): obj
-            for model, objs in collector.data.items()
-            if policy_for(model) is not None
-            for obj in objs
-        }
-        self.recorded: set[tuple[str, str]] = set()
-
-
-class _Frames(threading.local):
-    def __init__(self) -> None:
-        self.stack: list[_Frame] = []
-
-
-_frames = _Frames()
+    from django_signal_audit.capture.watching import Watch
 
 
 def connect() -> None:
     """Wrap the three methods; a second call changes nothing."""
-    for owner, name, replacement in (
-        (Collector, "delete", _collector_delete),
-        (DeleteQuery, "delete_batch", _delete_batch),
-        (UpdateQuery, "update_batch", _update_batch),
+    for (owner, name), replacement, writes in (
+        (internals.DELETE, _collector_delete, collector_writes),
+        (internals.DELETE_BATCH, _delete_batch, query_writes),
+        (internals.UPDATE_BATCH, _update_batch, query_writes),
     ):
-        wrap(owner, name, functools.partial(_unless_suspended, replacement))
+        wrap(owner, name, functools.partial(_unless_suspended, replacement), writes=writes)
 
 
 def _unless_suspended(
@@ -86,97 +49,101 @@ def _unless_suspended(
 
 
 def _collector_delete(original: Any, self: Any) -> Any:
-    fast_deletes = self.fast_deletes
-    _frames.stack.append(_Frame(self))
-    self.fast_deletes = [_recorded_fast_delete(queryset) for queryset in fast_deletes]
-    try:
+    frame = frames.Frame(self)
+    internals.mark_field_updates(self)
+    stand_in = functools.partial(_stand_in, frame)
+    with frames.running(frame), internals.replaced_fast_deletes(self, stand_in):
         return original(self)
-    finally:
-        self.fast_deletes = fast_deletes
-        _frames.stack.pop()
 
 
-class _FastDelete:
-    """Stands in for a queryset of ``Collector.fast_deletes``, and records what it deletes."""
-
-    def __init__(self, policy: AuditPolicy, queryset: Any) -> None:
-        self.policy = policy
-        self.queryset = queryset
-        self.model = queryset.model
-
-    def _raw_delete(self, using: str) -> int:
-        """Delete exactly the rows that were read, still without signals or instances."""
-        plan = plan_for(self.model._meta.concrete_model, self.policy)
-        count = 0
-        with write_transaction(using, self.model._meta.db_table):
-            for keys, images in rows_of(self.queryset, plan.fields, using):
-                count += by_keys(self.model, keys, using)._raw_delete(using)
-                _emit(self.policy, plan, using, images)
-        return count
-
-
-def _recorded_fast_delete(queryset: Any) -> Any:
-    policy = policy_for(queryset.model)
-    if policy is None or "delete" not in policy.on:
+def _stand_in(frame: frames.Frame, queryset: Any, using: str) -> Any:
+    model = queryset.model._meta.concrete_model
+    watch = frame.watch(model)
+    if watch is None and not frame.counts(model) and cascade_from(model, using) is None:
         return queryset
-    return _FastDelete(policy, queryset)
+    delete = functools.partial(_fast_delete, frame, watch, queryset)
+    return internals.FastDelete(queryset.model, delete)
+
+
+def _fast_delete(frame: frames.Frame, watch: Watch | None, queryset: Any, using: str) -> int:
+    """Delete exactly the rows that were read, still without signals or instances."""
+    model = queryset.model._meta.concrete_model
+    with _at_work(frame, model, watch, using) as (follow, record):
+        if watch is None and cascade_from(model, using) is None:
+            count = internals.raw_delete(queryset, using)
+        else:
+            count = 0
+            columns = watch.plan.fields if watch is not None else ()
+            for keys, images in rows_of(queryset, columns, using):
+                with follow(keys):
+                    count += internals.raw_delete(by_keys(model, keys, using), using)
+                record(images, {})
+        frame.count(model, count, using)
+    return count
 
 
 def _delete_batch(original: Any, self: Any, pk_list: Sequence[Any], using: str) -> int:
-    model = self.get_meta().concrete_model
-    policy = policy_for(model)
-    if policy is None or "delete" not in policy.on:
+    given = internals.model_of(self)
+    model: Any = given._meta.concrete_model
+    frame = frames.current()
+    watch = frame.watch(model)
+    if watch is None and not frame.counts(model) and cascade_from(model, using) is None:
         return int(original(self, pk_list, using))
-    plan = plan_for(model, policy)
     count = 0
-    with write_transaction(using, model._meta.db_table):
+    with _at_work(frame, model, watch, using) as (follow, record):
         for start in range(0, len(pk_list), CHUNK):
             keys = list(pk_list[start : start + CHUNK])
-            images = dict(read_rows(model, keys, plan.fields, using, lock=True))
-            count += int(original(self, keys, using))
-            _emit(policy, plan, using, images)
+            images: dict[Any, Image] = {}
+            if watch is not None:
+                images.update(read_rows(model, keys, watch.plan.fields, using, lock=True))
+            with follow(keys):
+                count += int(original(self, keys, using))
+            record(images, frame.instances(given, keys, start))
+        frame.count(model, count, using)
     return count
+
+
+@contextmanager
+def _at_work(
+    frame: frames.Frame, model: type[Model], watch: Watch | None, using: str
+) -> Iterator[tuple[Follow, Callable[[Mapping[Any, Image], Mapping[str, Model]], None]]]:
+    """A transaction around the statements that delete rows of one table.
+
+    Yields what is put around each statement, and what records the rows that it deleted:
+    called with their images, and with the instances there are, both by key.
+    """
+    with write_transaction(using, model._meta.db_table), following(model, using, frame) as follow:
+        if watch is None:
+            yield follow, lambda *_: None
+            return
+        with recording(watch, using) as record:
+            yield (
+                follow,
+                lambda images, instances: record(frame.deleted(watch, images, instances)),
+            )
 
 
 def _update_batch(
     original: Any, self: Any, pk_list: Sequence[Any], values: Mapping[str, Any], using: str
 ) -> None:
-    model = self.get_meta().concrete_model
-    policy = policy_for(model)
-    plan = plan_for(model, policy) if policy is not None else None
-    touched = touched_by(plan, values) if plan is not None else ()
-    if policy is None or plan is None or not touched or "update" not in policy.on:
+    model: Any = internals.model_of(self)._meta.concrete_model
+    watch = watch_for(model)
+    touched = touched_by(watch.plan, values) if watch is not None else ()
+    if watch is None or not touched or not watch.wants("update") or _goes_too(model, values):
         original(self, pk_list, values, using)
         return
-    with write_transaction(using, model._meta.db_table):
-        images = dict(read_rows(model, list(pk_list), touched, using, lock=True))
-        original(self, pk_list, values, using)
-        changes = changes_of(plan, touched, values, images, using, {"bulk": "on_delete"})
-        emit_changes(policy, model._meta.label, using, changes)
+    # What a row says of a relation takes both of its ends.
+    columns = watch.plan.fields if watch.relations else touched
+    with write_transaction(using, model._meta.db_table), recording(watch, using) as record:
+        for start in range(0, len(pk_list), CHUNK):
+            keys = list(pk_list[start : start + CHUNK])
+            images = dict(read_rows(model, keys, columns, using, lock=True))
+            original(internals.made_anew(self), keys, values, using)
+            record(rows_written(watch.plan, touched, values, images, using, {"bulk": "on_delete"}))
 
 
-def _emit(policy: AuditPolicy, plan: ModelPlan, using: str, images: Mapping[Any, Image]) -> None:
-    emit_changes(policy, plan.model._meta.label, using, _changes(plan, images))
-
-
-def _changes(plan: ModelPlan, images: Mapping[Any, Image]) -> Iterator[Change]:
-    frame = _frames.stack[-1] if _frames.stack else None
-    kind = object_type(plan.model)
-    for pk, image in images.items():
-        key = object_key(plan.model, pk)
-        if frame is not None and (kind, key) in frame.recorded:
-            continue
-        instance = frame.instances.get((kind, key)) if frame is not None else None
-        if frame is not None:
-            _note_parents(frame, plan.model, instance, key)
-        changes = differences(plan.fields, image, None)
-        yield make_change("delete", plan, pk, changes, instance=instance)
-
-
-def _note_parents(frame: _Frame, model: type[Model], instance: Model | None, key: str) -> None:
-    """A child's delete has recorded the inherited columns; the parents' rows follow unrecorded."""
-    for parent in model._meta.all_parents:
-        if instance is not None:
-            # The second of several parents has a key of its own.
-            key = object_key(parent, internals.pk_value(instance, parent._meta))
-        frame.recorded.add((object_type(parent), key))
+def _goes_too(model: type[Model], values: Mapping[str, Any]) -> bool:
+    """Whether rows are written only to be deleted next, by a call that is told as a whole."""
+    if not frames.current().counts(model):
+        return False
+    return any(internals.is_cascade(model._meta.get_field(name)) for name in values)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.exceptions import EmptyResultSet
@@ -12,7 +13,7 @@ from django.db.models import QuerySet
 from django_signal_audit import conf, internals
 from django_signal_audit.capture.plans import UNKNOWN, FieldPlan
 from django_signal_audit.cleaning import clean_text
-from django_signal_audit.keys import default_repr, object_key
+from django_signal_audit.keys import default_repr, object_key, own_text
 from django_signal_audit.masking import instance_secrets
 from django_signal_audit.pipeline import Change
 from django_signal_audit.registry import policy_for
@@ -38,7 +39,7 @@ _MOST_STATEMENTS: Final = 1000
 def read_row(
     model: type[Model], pk: Any, fields: Sequence[FieldPlan], using: str, *, lock: bool
 ) -> Image | None:
-    """Read one row by key, with SQL compiled once for each connection.
+    """Read one row by key.
 
     Args:
         model: concrete class.
@@ -51,46 +52,65 @@ def read_row(
     Returns:
         The image, ``None`` if there is no such row.
     """
-    connection = connections[using]
-    lock = lock or internals.reads_the_past(connection)
-    try:
-        statement = _statement(connection, model, tuple(fields), pk, lock=lock)
-    except EmptyResultSet:
-        return None  # Django knows that the column cannot hold this key
-    if statement is None:
-        return next((image for _, image in read_rows(model, [pk], fields, using, lock=lock)), None)
-    sql, converters = statement
-    key = model._meta.pk
-    parameter = key.get_db_prep_value(key.get_prep_value(pk), connection, prepared=True)
-    if connection.vendor == "sqlite" and _is_too_large(parameter):
-        return None  # the same with a compiled statement; the driver refuses to ask
-    with connection.cursor() as cursor:
-        cursor.execute(sql, (parameter,))
-        row = cursor.fetchone()
-    if row is None:
-        return None
-    values = list(row)
-    for index, (functions, expression) in converters.items():
-        for convert in functions:
-            values[index] = convert(values[index], expression, connection)
-    return {plan.name: value for plan, value in zip(fields, values, strict=False)}
-
-
-def _is_too_large(parameter: Any) -> bool:
-    return isinstance(parameter, int) and parameter.bit_length() >= _INTEGER_BITS
+    return next((image for _, image in read_rows(model, [pk], fields, using, lock=lock)), None)
 
 
 def read_rows(
     model: type[Model], pks: Sequence[Any], fields: Sequence[FieldPlan], using: str, *, lock: bool
 ) -> Iterator[tuple[Any, Image]]:
-    """Read rows by key, as pairs of key and image; rows that are gone are left out."""
-    names = [plan.attname for plan in fields]
+    """Read rows by key, as pairs of key and image; rows that are gone are left out.
+
+    The SQL for a single row is compiled once for each connection.
+
+    Args:
+        model: concrete class.
+        pks: primary keys, as attributes or database values.
+        fields: columns to read.
+        using: the database alias.
+        lock: as for ``read_row``.
+    """
+    connection = connections[using]
+    lock = lock or internals.reads_the_past(connection)
     for start in range(0, len(pks), CHUNK):
-        found = by_keys(model, pks[start : start + CHUNK], using)
-        if lock or internals.reads_the_past(connections[using]):
-            found = locked(found)
-        for pk, *values in found.values_list("pk", *names).iterator(chunk_size=CHUNK):
+        chunk = pks[start : start + CHUNK]
+        statement = None
+        if len(chunk) == 1:
+            try:
+                statement = _statement(connection, model, tuple(fields), chunk[0], lock=lock)
+            except EmptyResultSet:
+                continue  # Django knows that the column cannot hold this key
+        rows: Iterable[Sequence[Any]]
+        if statement is not None:
+            rows = _fetched(connection, model, chunk[0], statement)
+        else:
+            found = by_keys(model, chunk, using)
+            names = [plan.attname for plan in fields]
+            # Not iterator(): PostgreSQL would open a cursor, with three round trips for one.
+            rows = (locked(found) if lock else found).values_list("pk", *names)
+        for pk, *values in rows:
             yield pk, {plan.name: value for plan, value in zip(fields, values, strict=True)}
+
+
+def _fetched(
+    connection: BaseDatabaseWrapper,
+    model: type[Model],
+    pk: Any,
+    statement: tuple[str, internals.Converters],
+) -> list[list[Any]]:
+    """The row with a key, if there is one."""
+    sql, converters = statement
+    key = model._meta.pk
+    parameter = key.get_db_prep_value(key.get_prep_value(pk), connection, prepared=True)
+    if connection.vendor == "sqlite" and _is_too_large(parameter):
+        return []  # the same with a compiled statement; the driver refuses to ask
+    with connection.cursor() as cursor:
+        cursor.execute(sql, (parameter,))
+        row = cursor.fetchone()
+    return [] if row is None else [internals.converted(row, converters, connection)]
+
+
+def _is_too_large(parameter: Any) -> bool:
+    return isinstance(parameter, int) and parameter.bit_length() >= _INTEGER_BITS
 
 
 def by_keys(model: type[Model], pks: Sequence[Any], using: str) -> QuerySet[Model]:
@@ -116,28 +136,24 @@ def _statement(
     pk: Any,
     *,
     lock: bool,
-) -> tuple[str, dict[int, Any]] | None:
-    """The SELECT of one row by key; ``None`` where the key is more than one parameter."""
+) -> tuple[str, internals.Converters] | None:
+    """The SELECT of one row by key; ``None`` where the key is not one parameter."""
     cache: dict[Any, Any] = connection.__dict__.setdefault(_STATEMENTS, {})
     key = (model, fields, lock)
-    if isinstance(pk, tuple):
+    if isinstance(pk, tuple) or hasattr(pk, "resolve_expression"):
         return None
     if key in cache:
         return cache[key]  # type: ignore[no-any-return]
     if len(cache) >= _MOST_STATEMENTS:
         cache.clear()
-    # A row of no columns is asked for by its key, so that a missing one can be told.
-    names = [plan.attname for plan in fields] or ["pk"]
+    names = [plan.attname for plan in fields]
     found = all_rows(model, connection.alias).filter(pk=pk)
-    compiler = (
-        (locked(found) if lock else found)
-        .values_list(*names)
-        .query.get_compiler(using=connection.alias)
-    )
-    sql, parameters = compiler.as_sql()
-    columns = [column for column, _, _ in compiler.select]
-    cache[key] = (sql, compiler.get_converters(columns)) if len(parameters) == 1 else None
-    return cache[key]  # type: ignore[no-any-return]
+    wanted = (locked(found) if lock else found).values_list("pk", *names)
+    sql, parameters, converters = internals.compiled(wanted, connection.alias)
+    statement = (sql, converters) if len(parameters) == 1 else None
+    if not internals.is_historical(model):
+        cache[key] = statement
+    return statement
 
 
 def attribute_image(
@@ -182,14 +198,15 @@ def differences(
         old: the row before, ``None`` for a create.
         new: the row after, ``None`` for a delete.
     """
+    recorded = [plan for plan in fields if plan.recorded]
     if old is None:
         image = new or {}
-        return {p.name: [None, p.shown(image[p.name])] for p in fields if p.name in image}
+        return {p.name: [None, p.shown(image[p.name])] for p in recorded if p.name in image}
     if new is None:
-        return {p.name: [p.shown(old[p.name]), None] for p in fields if p.name in old}
+        return {p.name: [p.shown(old[p.name]), None] for p in recorded if p.name in old}
     return {
         p.name: [p.shown(old[p.name]), p.shown(new[p.name])]
-        for p in fields
+        for p in recorded
         if p.name in old and p.name in new and not p.same(old[p.name], new[p.name])
     }
 
@@ -210,13 +227,14 @@ def make_change(
 
 
 def instance_repr(plan: ModelPlan, instance: Model, key: str) -> str:
-    """The instance's ``str()``, bounded and without secrets; deferred fields are not loaded."""
+    """The instance's ``str()``, bounded and without secrets, if it takes no query to have it."""
     limit = conf.current().REPR_LIMIT
     if limit == 0:
         return ""
-    if instance.get_deferred_fields():
+    text = None if instance.get_deferred_fields() else own_text(instance, limit=sys.maxsize)
+    if text is None:
         return default_repr(plan.model, key)
-    return clean_text(instance, instance_secrets(instance, plan.mask_fields), limit=limit)
+    return clean_text(text, instance_secrets(instance, plan.mask_fields), limit=limit)
 
 
 def secrets_of(instance: Model) -> set[str]:

@@ -96,14 +96,23 @@ def _remember(instance: Model, attnames: Sequence[str]) -> None:
     values = _loaded.setdefault(instance._state, {})
     for name in attnames:
         if name in attributes:
-            values[name] = _frozen(attributes[name])
+            value = _frozen(attributes[name])
+            if value is UNKNOWN:
+                values.pop(name, None)
+            else:
+                values[name] = value
 
 
 def _frozen(value: Any) -> Any:
-    """A value that does not follow later changes of the attribute in place."""
+    """A value that does not follow later changes in place, ``UNKNOWN`` if it cannot be had."""
     if isinstance(value, FieldFile):
         return value.name
-    return copy.deepcopy(value) if isinstance(value, _MUTABLE) else value
+    if not isinstance(value, _MUTABLE):
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - too deep, or an object of others; the database can tell
+        return UNKNOWN
 
 
 def image_of(instance: Model, fields: Sequence[FieldPlan]) -> Image | None:

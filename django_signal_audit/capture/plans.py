@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models.fields.files import FieldFile
 
-from django_signal_audit import conf
+from django_signal_audit import conf, internals
 from django_signal_audit.event import REDACTED
 from django_signal_audit.masking import is_masked, value_field
 from django_signal_audit.redaction import Redactor, redactor
@@ -84,6 +84,7 @@ class FieldPlan:
         masked: values are shown as ``"[redacted]"``.
         value_field: the field itself, or what a foreign key points at in the end.
         generated: the database computes the column.
+        recorded: it belongs in ``changes``; otherwise it is read for what it tells of a relation.
     """
 
     field: models.Field[Any, Any]
@@ -92,6 +93,7 @@ class FieldPlan:
     masked: bool
     value_field: models.Field[Any, Any]
     generated: bool
+    recorded: bool = True
 
     def stored(self, value: Any) -> Any:
         """The value the column holds after ``value`` was written, or ``UNKNOWN``."""
@@ -110,11 +112,21 @@ class FieldPlan:
 
     def same(self, old: Any, new: Any) -> bool:
         """Whether two stored values are equal in the database."""
-        if type(self.value_field) is models.JSONField:
-            return _same_json(old, new)
         if isinstance(old, memoryview) or isinstance(new, memoryview):
             return old is new or (old is not None and new is not None and bytes(old) == bytes(new))
-        return _equal(old, new)
+        try:
+            if type(self.value_field) is models.JSONField:
+                return _same_json(old, new)
+            return _equal(old, new)
+        except Exception:  # noqa: BLE001 - values of others, such as numpy's arrays
+            return self._same_to_a_database(old, new)
+
+    def _same_to_a_database(self, old: Any, new: Any) -> bool:
+        try:
+            prepare = self.value_field.get_prep_value
+            return _equal(prepare(old), prepare(new))
+        except Exception:  # noqa: BLE001 - better a change too many than one too few
+            return False
 
     def shown(self, value: Any) -> Any:
         """The value as it stands in the event: masked, safe and in typed JSON."""
@@ -122,8 +134,8 @@ class FieldPlan:
             return None
         if self.masked:
             return REDACTED
-        if type(value) is int or type(value) is bool:
-            return value
+        if type(value) is bool or (type(value) is int and abs(value) <= _FLOAT_INTEGERS):
+            return value  # what make_safe() says too; JSON may hold larger integers
         return make_safe(
             value, limit=conf.current().VALUE_LIMIT, is_sensitive=redactor().is_sensitive
         )
@@ -131,44 +143,65 @@ class FieldPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelPlan:
-    """The recorded columns of a model, its own and inherited ones."""
+    """The columns of a model that are read, its own and inherited ones."""
 
     model: type[models.Model]
     fields: tuple[FieldPlan, ...]
     mask_fields: frozenset[str]
 
     def select(self, names: Collection[str]) -> tuple[FieldPlan, ...]:
-        """The recorded columns among field names or attnames."""
+        """The columns among field names or attnames."""
         return tuple(f for f in self.fields if f.name in names or f.attname in names)
 
 
-def plan_for(model: type[models.Model], policy: AuditPolicy) -> ModelPlan:
-    """The plan of a concrete model under a policy, made once."""
-    return _plan(model, policy, redactor())
+def plan_for(
+    model: type[models.Model], policy: AuditPolicy | None, also: tuple[str, ...] = ()
+) -> ModelPlan:
+    """The plan of a concrete model under a policy, made once.
+
+    Args:
+        model: a concrete class.
+        policy: decides which columns are recorded; ``None`` records none.
+        also: names of further columns to read.
+    """
+    make = _plan if internals.is_historical(model) else _kept_plan
+    return make(model, policy, also, redactor())
 
 
-@lru_cache(maxsize=2048)
-def _plan(model: type[models.Model], policy: AuditPolicy, hide: Redactor) -> ModelPlan:
-    plans = [
-        FieldPlan(
-            field=field,
-            name=field.name,
-            attname=field.attname,
-            masked=is_masked(model, field, policy.mask_fields, hide),
-            value_field=value_field(field),
-            generated=bool(field.generated),
-        )
-        for field in model._meta.concrete_fields
+def _plan(
+    model: type[models.Model], policy: AuditPolicy | None, also: tuple[str, ...], hide: Redactor
+) -> ModelPlan:
+    mask_fields = frozenset() if policy is None else policy.mask_fields
+    plans = []
+    for field in model._meta.concrete_fields:
+        recorded = policy is not None and policy.records_field(field.name)
         # A composite primary key has no column; its parts have.
-        if field.column is not None and policy.records_field(field.name)
-    ]
-    return ModelPlan(model=model, fields=tuple(plans), mask_fields=policy.mask_fields)
+        if field.column is None or not (recorded or field.name in also):
+            continue
+        plans.append(
+            FieldPlan(
+                field=field,
+                name=field.name,
+                attname=field.attname,
+                masked=is_masked(model, field, mask_fields, hide),
+                value_field=value_field(field),
+                generated=bool(field.generated),
+                recorded=recorded,
+            )
+        )
+    return ModelPlan(model=model, fields=tuple(plans), mask_fields=mask_fields)
+
+
+_kept_plan = lru_cache(maxsize=2048)(_plan)
 
 
 def _stored_datetime(field: models.Field[Any, Any], value: Any) -> Any:
     if type(value) is not dt.datetime or (value.tzinfo is None) is settings.USE_TZ:
         return UNKNOWN
-    return value.astimezone(dt.UTC) if settings.USE_TZ else value
+    try:
+        return value.astimezone(dt.UTC) if settings.USE_TZ else value
+    except OverflowError:
+        return value  # in the first or last hours of the calendar, which UTC does not have
 
 
 def _stored_time(field: models.Field[Any, Any], value: Any) -> Any:
@@ -214,7 +247,7 @@ def _stored_json(field: Any, value: Any) -> Any:
         return UNKNOWN
     try:
         return _PARSER.decode(json.dumps(value, cls=field.encoder))
-    except _DigitsError:
+    except (_DigitsError, RecursionError):
         return UNKNOWN
 
 
@@ -237,13 +270,24 @@ _RULES: Final[dict[type, Any]] = {
 
 def _same_json(old: Any, new: Any) -> bool:
     """Equality of JSON values: ``true`` is not ``1``, although Python says so."""
-    if isinstance(old, bool) or isinstance(new, bool):
-        return old is new
-    if isinstance(old, dict) and isinstance(new, dict):
-        return old.keys() == new.keys() and all(_same_json(old[key], new[key]) for key in old)
-    if isinstance(old, list) and isinstance(new, list):
-        return len(old) == len(new) and all(map(_same_json, old, new))
-    return _equal(old, new)
+    # No recursion: a column may hold what is nested deeper than Python's stack.
+    waiting = [(old, new)]
+    while waiting:
+        one, other = waiting.pop()
+        if isinstance(one, bool) or isinstance(other, bool):
+            if one is not other:
+                return False
+        elif isinstance(one, dict) and isinstance(other, dict):
+            if one.keys() != other.keys():
+                return False
+            waiting.extend((one[key], other[key]) for key in one)
+        elif isinstance(one, list) and isinstance(other, list):
+            if len(one) != len(other):
+                return False
+            waiting.extend(zip(one, other, strict=True))
+        elif not _equal(one, other):
+            return False
+    return True
 
 
 def _equal(old: Any, new: Any) -> bool:

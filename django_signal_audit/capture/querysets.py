@@ -1,45 +1,40 @@
-"""``QuerySet.update`` and ``bulk_create``: they send no signals, so they are wrapped.
+"""``QuerySet.update``, ``bulk_update`` and ``bulk_create``: they send no signals.
 
-Everything else that writes in bulk (``bulk_update``, related managers, ``aupdate``) ends
-in one of the two; ``bulk_update`` is wrapped to bound its batches.
+So they are wrapped. Everything else that writes in bulk (related managers, ``aupdate`` and
+its kin) ends in one of them.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import django
 from django.db.models.query import QuerySet
-from django.db.models.sql.subqueries import UpdateQuery
 
 from django_signal_audit import context, internals
-from django_signal_audit.capture.conflicts import Conflicts
-from django_signal_audit.capture.images import (
-    CHUNK,
-    Image,
-    attribute_image,
-    by_keys,
-    differences,
-    instance_repr,
-    make_change,
-    read_rows,
-)
-from django_signal_audit.capture.patching import wrap
-from django_signal_audit.capture.plans import FieldPlan, ModelPlan, plan_for
+from django_signal_audit.capture.creates import bulk_create
+from django_signal_audit.capture.filters import filter_text, values_shown
+from django_signal_audit.capture.images import CHUNK, by_keys
+from django_signal_audit.capture.inherited import given_to, parents_of, parts_by_rows, update_rows
+from django_signal_audit.capture.patching import queryset_writes, wrap
 from django_signal_audit.capture.rows import rows_of
-from django_signal_audit.capture.updates import changes_of, touched_by
+from django_signal_audit.capture.summaries import by_rows, record_summary, summarises, summed
+from django_signal_audit.capture.updates import (
+    pieces_of,
+    rows_written,
+    touched_by,
+    values_by_field,
+)
+from django_signal_audit.capture.watching import Watch, recording, watch_for
 from django_signal_audit.exceptions import APPEND_ONLY, AppendOnlyError
-from django_signal_audit.keys import object_key
-from django_signal_audit.pipeline import Change, emit_changes
-from django_signal_audit.registry import is_record, policy_for
+from django_signal_audit.registry import is_record
 from django_signal_audit.transactions import write_transaction
 
 if TYPE_CHECKING:
     from django.db.models import Model
 
-    from django_signal_audit.registry import AuditPolicy
+    from django_signal_audit.capture.plans import FieldPlan
 
 
 def connect() -> None:
@@ -47,191 +42,150 @@ def connect() -> None:
     for name, replacement in (
         ("update", _update),
         ("bulk_update", _bulk_update),
-        ("bulk_create", _bulk_create),
+        ("bulk_create", bulk_create),
     ):
-        wrap(QuerySet, name, functools.partial(_if_audited, name, replacement))
+        recorded = functools.partial(_if_audited, name, replacement)
+        wrap(QuerySet, name, recorded, writes=queryset_writes)
 
 
 def _if_audited(
     name: str, replacement: Any, original: Any, self: Any, /, *args: Any, **kwargs: Any
 ) -> Any:
-    policy = policy_for(self.model)
-    if policy is None and name == "update" and is_record(self.model):
+    watch = watch_for(self.model)
+    if watch is None and name == "update" and is_record(self.model):
         raise AppendOnlyError(APPEND_ONLY)
-    if context.is_suspended():
+    if context.is_suspended() or (watch is None and not self.model._meta.all_parents):
         return original(self, *args, **kwargs)
-    if policy is not None:
-        return replacement(policy, original, self, *args, **kwargs)
-    if name == "update" and self.model._meta.all_parents:
-        return _update_inherited(original, self, **kwargs)
-    return original(self, *args, **kwargs)
+    return replacement(watch, original, self, *args, **kwargs)
 
 
-def _update(policy: AuditPolicy, original: Any, self: Any, /, **values: Any) -> int:
-    # By position only: a column may be called `policy`.
-    if "update" not in policy.on or _is_refused(self.query):
+def _update(watch: Watch | None, original: Any, self: Any, /, **values: Any) -> int:
+    # By position only: a column may be called `watch`.
+    if internals.refuses_update(self):
         return int(original(self, **values))
-    plan = plan_for(self.model._meta.concrete_model, policy)
-    touched = touched_by(plan, values)
-    if not touched:
+    model = self.model
+    # The rows that a foreign key's on_delete changes are those of a delete, not of this call.
+    on_delete = internals.is_on_delete(self)
+    rows = watch if on_delete and watch else by_rows(watch, "update")
+    touched = touched_by(rows.plan, values) if rows is not None else ()
+    parts = parts_by_rows(model, values) if _speaks_for_parents(watch) else []
+    summaries = [
+        (one, fields)
+        for one in _audited(watch, model)
+        if not on_delete and summarises(one, "update") and (fields := _shown(one, model, values))
+    ]
+    if not (touched or parts or summaries):
         return int(original(self, **values))
     # Django refuses wrong fields before it marks an open transaction as broken; so do we.
-    self.query.chain(UpdateQuery).add_update_values(values)
-    self._for_write = True
-    using = self.db
-    rows: int | None = None
-    with write_transaction(using, self.model._meta.db_table):
-        for keys, before in rows_of(self, touched, using):
-            rows = (rows or 0) + int(original(_target(self, keys, using), **values))
-            changes = changes_of(plan, touched, values, before, using, {"bulk": "update"})
-            emit_changes(policy, plan.model._meta.label, using, changes)
-        if rows is None:
-            # No row to write, but Django still refuses wrong values.
-            rows = int(original(by_keys(self.model, [], using), **values))
-    self._result_cache = None
-    return rows
+    internals.check_update_values(self, values)
+    using = internals.database_to_write(self)
+
+    def write(queryset: Any, **values: Any) -> int:
+        return int(original(queryset, **values))
+
+    def write_parts(queryset: Any, **values: Any) -> int:
+        return update_rows(write, parts, queryset, using, values)
+
+    inner = write_parts if parts else write
+    with write_transaction(using, model._meta.db_table):
+        if rows is not None and touched:
+            count = _update_rows(rows, touched, inner, self, using, values)
+        else:
+            count = inner(self, **values)
+        if count:
+            for one, fields in summaries:
+                given = given_to(one, model, values)
+                data = {
+                    "bulk": "update",
+                    "filter": filter_text(self),
+                    "values": values_shown(one.plan, fields, given, self),
+                    "rows": count,
+                }
+                record_summary(one, "update", using, data)
+    internals.forget_results(self)
+    return count
 
 
-def _is_refused(query: Any) -> bool:
-    """Whether there is nothing to update, or an error that Django itself words best."""
-    # Before 6.1 an update after distinct(*fields) is none.
-    distinct = query.distinct_fields and django.VERSION >= (6, 1)
-    return bool(query.is_sliced or distinct or query.combinator or query.is_empty())
-
-
-def _update_inherited(original: Any, self: Any, /, **values: Any) -> int:
-    """Update a child that is not audited: its inherited columns may be an audited parent's."""
-    parts = [] if _is_refused(self.query) else list(_audited_parts(self.model, values))
-    if not parts:
-        return int(original(self, **values))
-    self._for_write = True
-    using = self.db
-    rows: int | None = None
-    with write_transaction(using, self.model._meta.db_table):
-        for keys, _ in rows_of(self, (), using):
-            children = by_keys(self.model, keys, using)
-            before = []
-            for _, plan, touched, _ in parts:
-                parents = list(children.values_list(plan.model._meta.pk.name, flat=True))
-                before.append(dict(read_rows(plan.model, parents, touched, using, lock=True)))
-            rows = (rows or 0) + int(original(_target(self, keys, using), **values))
-            for (policy, plan, touched, given), images in zip(parts, before, strict=True):
-                changes = changes_of(plan, touched, given, images, using, {"bulk": "update"})
-                emit_changes(policy, plan.model._meta.label, using, changes)
-        if rows is None:
-            rows = int(original(by_keys(self.model, [], using), **values))
-    self._result_cache = None
-    return rows
-
-
-def _audited_parts(
-    model: type[Model], values: Mapping[str, Any]
-) -> Iterator[tuple[AuditPolicy, ModelPlan, tuple[FieldPlan, ...], dict[str, Any]]]:
-    """The audited parents whose columns are among the values, each with those values."""
-    meta = model._meta
-    for parent in meta.all_parents:
-        policy = policy_for(parent)
-        if policy is None or "update" not in policy.on:
-            continue
-        given = {
-            name: value
-            for name, value in values.items()
-            if name != "pk" and meta.get_field(name).model is parent
-        }
-        plan = plan_for(parent, policy)
-        touched = touched_by(plan, given)
-        if touched:
-            yield policy, plan, touched, given
-
-
-def _target(queryset: Any, keys: list[Any], using: str) -> Any:
-    """The rows to update: exactly the keys that were read."""
-    if queryset.query.annotations or queryset.query.order_by:
-        # Values may refer to annotations, and MariaDB updates in the given order.
-        target = queryset._chain().using(using)
-        target.query.clear_where()
-        return target.filter(pk__in=keys)
-    return by_keys(queryset.model, keys, using)
+def _update_rows(
+    watch: Watch,
+    touched: tuple[FieldPlan, ...],
+    write: Any,
+    queryset: Any,
+    using: str,
+    values: Mapping[str, Any],
+) -> int:
+    count: int | None = None
+    data = {"bulk": "on_delete" if internals.is_on_delete(queryset) else "update"}
+    with recording(watch, using) as record:
+        found = rows_of(queryset, touched, using)
+        for target, pieces in pieces_of(queryset, found, values, using):
+            count = (count or 0) + write(target, **values)
+            for before in pieces:
+                record(rows_written(watch.plan, touched, values, before, using, data))
+    if count is None:
+        # No row to write, but Django still refuses wrong values.
+        count = write(by_keys(queryset.model, [], using), **values)
+    return int(count)
 
 
 def _bulk_update(
-    policy: AuditPolicy,
+    watch: Watch | None,
     original: Any,
     self: Any,
     objs: Iterable[Any],
     fields: Iterable[str],
     batch_size: int | None = None,
 ) -> int:
-    """Let each inner ``update`` be read in one piece: its CASE names every row of the batch."""
-    if "update" in policy.on:
+    objs, fields = tuple(objs), list(fields)
+    audited = _audited(watch, self.model)
+    if any(by_rows(one, "update") for one in audited):
+        # Each inner update is read in one piece: its CASE names every row of the batch.
         batch_size = min(CHUNK, CHUNK if batch_size is None else batch_size)
-    return int(original(self, objs, fields, batch_size))
-
-
-def _bulk_create(
-    policy: AuditPolicy,
-    original: Any,
-    self: Any,
-    objs: Iterable[Any],
-    batch_size: int | None = None,
-    ignore_conflicts: bool = False,
-    update_conflicts: bool = False,
-    update_fields: Collection[str] | None = None,
-    unique_fields: Collection[str] | None = None,
-) -> Any:
-    objs = list(objs)
-    options = (batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
-    if not objs or not policy.on & {"create", "update"}:
-        return original(self, objs, *options)
-    self._for_write = True
-    using = self.db
-    plan = plan_for(self.model._meta.concrete_model, policy)
-    has_conflicts = ignore_conflicts or update_conflicts
+    summaries = [one for one in audited if summarises(one, "update")]
+    if not (objs and summaries):
+        return int(original(self, objs, fields, batch_size))
+    using = internals.database_to_write(self)
     error: Exception | None = None
+    count = 0
     with write_transaction(using, self.model._meta.db_table):
-        conflicts = (
-            Conflicts(plan, objs, using, update_conflicts, unique_fields) if has_conflicts else None
-        )
         try:
-            result = original(self, objs, *options)
+            with summed(summaries):
+                count = int(original(self, objs, fields, batch_size))
         except Exception as exc:  # noqa: BLE001 - raised below
-            # Django leaves the caller's transaction usable; what it began itself it has doomed.
+            # Django leaves the caller's transaction usable, or has doomed it itself.
             error = exc
-        else:
-            changes = conflicts.changes() if conflicts else _creates(plan, objs, using)
-            recorded = (change for change in changes if change.operation in policy.on)
-            emit_changes(policy, plan.model._meta.label, using, recorded)
+        if count:
+            values = dict.fromkeys(fields)
+            for one in summaries:
+                if shown := _shown(one, self.model, values):
+                    data = {
+                        "bulk": "bulk_update",
+                        "filter": filter_text(self),
+                        "fields": [field.name for field in shown],
+                        "rows_given": len(objs),
+                        "rows": count,
+                    }
+                    record_summary(one, "update", using, data)
     if error is not None:
         raise error
-    return result
+    return count
 
 
-def _creates(plan: ModelPlan, objs: Sequence[Any], using: str) -> Iterator[Change]:
-    images: list[Image] = []
-    unknown: dict[str, FieldPlan] = {}
-    for obj in objs:
-        image, missing = attribute_image(obj, plan.fields, using)
-        images.append(image)
-        unknown.update((field.name, field) for field in missing)
-    read = _read_back(plan, objs, list(unknown.values()), using)
-    for obj, image in zip(objs, images, strict=True):
-        data: dict[str, Any] = {"bulk": "bulk_create"}
-        if internals.is_pk_set(obj, plan.model._meta):
-            image.update(read.get(object_key(plan.model, obj.pk), {}))
-            changes = differences(plan.fields, None, image)
-            yield make_change("create", plan, obj.pk, changes, instance=obj, data=data)
-        else:
-            # The backend returns no keys: the row is there, but cannot be named.
-            text = instance_repr(plan, obj, str(obj.pk))
-            changes = differences(plan.fields, None, image)
-            yield Change("create", None, text, changes, {**data, "key": "unknown"})
+def _speaks_for_parents(watch: Watch | None) -> bool:
+    """Whether inherited columns are recorded as the parents': no policy of the child's own."""
+    return watch is None or watch.policy is None
 
 
-def _read_back(
-    plan: ModelPlan, objs: Sequence[Any], unknown: list[FieldPlan], using: str
-) -> dict[str, Image]:
-    if not unknown:
-        return {}
-    keys = [obj.pk for obj in objs if internals.is_pk_set(obj, plan.model._meta)]
-    rows = read_rows(plan.model, keys, unknown, using, lock=False)
-    return {object_key(plan.model, key): image for key, image in rows}
+def _audited(watch: Watch | None, model: type[Model]) -> list[Watch]:
+    """The watches of the tables that an update of a model writes."""
+    own = [] if watch is None else [watch]
+    return [*own, *parents_of(model)] if _speaks_for_parents(watch) else own
+
+
+def _shown(watch: Watch, model: type[Model], values: Mapping[str, Any]) -> tuple[FieldPlan, ...]:
+    """The recorded columns among the keywords of an update; none where they alone make no event."""
+    names = values_by_field(watch.plan, given_to(watch, model, values))
+    fields = tuple(f for f in watch.plan.fields if f.recorded and f.name in names)
+    if watch.policy is not None and watch.policy.ignore_only.issuperset(f.name for f in fields):
+        return ()
+    return fields

@@ -1,212 +1,148 @@
-"""Many-to-many changes: ``add``, ``remove``, ``set`` and ``clear``, from either side.
+"""Many-to-many changes by managers: ``add``, ``remove``, ``set`` and ``clear``, from either side.
 
 The managers' methods are wrapped, not ``m2m_changed``: a receiver of our own would switch
-off Django's fast adds, and sees ``set`` as two changes.
+off Django's fast adds, and sees ``set`` as two changes. What a method writes is seen where
+rows are seen (``moves``); here is what makes one change of it.
 """
 
 from __future__ import annotations
 
 import functools
-import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from django.db import router
-from django.db.models import Manager
-from django.db.models.fields import related_descriptors
-from django.db.models.signals import m2m_changed
+from django.db import connections
+from django.db.models import Q
+from django.db.models.signals import class_prepared
 
-from django_signal_audit import conf, context, internals
-from django_signal_audit.capture.images import all_rows, instance_repr
+from django_signal_audit import context, internals, registry
+from django_signal_audit.capture import fixtures, moves
+from django_signal_audit.capture.images import CHUNK, all_rows
 from django_signal_audit.capture.patching import wrap
-from django_signal_audit.capture.plans import plan_for
-from django_signal_audit.event import REDACTED
-from django_signal_audit.keys import default_repr, object_key
-from django_signal_audit.pipeline import Change, emit_changes
-from django_signal_audit.redaction import redactor
-from django_signal_audit.registry import AuditPolicy, policy_for
+from django_signal_audit.capture.watching import watch_for
 from django_signal_audit.transactions import write_transaction
-from django_signal_audit.values import make_safe
-
-METHODS: Final = ("add", "remove", "clear", "set", "set_base")
-
-
-class _Nesting(threading.local):
-    """Managers at work: ``set`` calls ``remove`` and ``add``; the outermost call is the event.
-
-    By manager, because a receiver of ``m2m_changed`` may change another relation meanwhile.
-    """
-
-    def __init__(self) -> None:
-        self.managers: list[Any] = []
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One call to a manager, after it has run."""
-
-    manager: Any
-    field: Any
-    using: str
-    data: dict[str, Any]
-
-
-_nesting = _Nesting()
 
 
 def connect() -> None:
     """Wrap the factory of many-to-many managers; a second call changes nothing."""
-    wrap(related_descriptors, "create_forward_many_to_many_manager", _create_manager)
+    wrap(*internals.MANAGER_FACTORY, _create_manager)
+    fixtures.connect()
+    class_prepared.connect(_note_class, dispatch_uid="django_signal_audit.relations")
+
+
+def _note_class(sender: Any, **kwargs: Any) -> None:
+    registry.note_class(sender)
 
 
 def _create_manager(original: Any, superclass: Any, rel: Any, reverse: bool) -> Any:
     manager = original(superclass, rel, reverse)
-    for name in METHODS:
+    for name in internals.MANAGER_METHODS:
         if name in manager.__dict__:
-            setattr(manager, name, _wrapped(manager.__dict__[name], superclass, rel))
+            setattr(manager, name, _one_change(manager.__dict__[name], rel))
+    wrap(manager, internals.ADD_ITEMS, _add_items)
     return manager
 
 
-def _wrapped(original: Any, superclass: Any, rel: Any) -> Any:
-    name = original.__name__
-
+def _one_change(original: Any, rel: Any) -> Any:
     @functools.wraps(original)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-        field = rel.field
-        policy = policy_for(field.model)
-        if (
-            policy is None
-            or any(self is manager for manager in _nesting.managers)
-            or not policy.records_m2m(field.name)
-            or context.is_suspended()
-        ):
+        watch = None if context.is_suspended() else watch_for(rel.through)
+        if watch is None or moves.call_of(self) is not None:
             return original(self, *args, **kwargs)
-        using = router.db_for_write(self.through, instance=self.instance)
-        with write_transaction(using, self.through._meta.db_table):
-            named = _named(self, name, args)
-            before = _related(self, using, named)
-            _nesting.managers.append(self)
+        relations = tuple(one for one in watch.relations if one.field is rel.field)
+        if not relations:
+            return original(self, *args, **kwargs)
+        near = internals.related_manager(self)
+        using = internals.alias_of_manager(self)
+        raw = kwargs.get("raw", False) or fixtures.is_loading(near.instance)
+        call = moves.Call(self, relations, using, near, {"raw": True} if raw else {})
+        call.recorded = not fixtures.is_left_out(near.instance, raw=raw)
+        result: Any = None
+        error: Exception | None = None
+        with write_transaction(using, near.through._meta.db_table):
+            moves.begin(call)
             try:
                 result = original(self, *args, **kwargs)
+            except Exception as exc:  # noqa: BLE001 - raised again below
+                # Django has doomed the transaction, unless it refused before the first write.
+                error = exc
             finally:
-                _nesting.managers.pop()
-            uncertain = superclass is not Manager or m2m_changed.has_listeners(self.through)
-            after = _after(self, using, name, named, before, uncertain=uncertain)
-            data = {"raw": True} if kwargs.get("raw") else {}
-            if self.symmetrical:
-                data["symmetrical"] = True
-            _record(policy, _Call(self, field, using, data), before, after)
+                moves.end()
+            if error is None:
+                call.finish()
+        if error is not None:
+            raise error
         return result
 
     return wrapper
 
 
-def _named(manager: Any, method: str, args: tuple[Any, ...]) -> set[Any] | None:
-    """The target keys a call names; ``None`` means all."""
-    if method == "add":
-        return set(manager._get_target_ids(manager.target_field_name, args))
-    if method == "remove":
-        return {
-            manager.target_field.get_foreign_related_value(obj)[0]
-            if isinstance(obj, manager.model)
-            else manager.target_field.get_prep_value(obj)
-            for obj in args
-        }
-    return None
+def _add_items(
+    original: Any, self: Any, source: str, target: str, *objs: Any, **kwargs: Any
+) -> None:
+    """Insert rows of one direction.
 
-
-def _related(manager: Any, using: str, targets: Iterable[Any] | None) -> set[Any]:
-    """The far keys that are related now, among those named."""
-    rows = all_rows(manager.through, using).filter(
-        **{manager.source_field.attname: manager.related_val[0]}
-    )
-    if targets is not None:
-        rows = rows.filter(**{f"{manager.target_field.attname}__in": targets})
-    return set(rows.values_list(manager.target_field.attname, flat=True))
-
-
-def _after(
-    manager: Any,
-    using: str,
-    method: str,
-    named: set[Any] | None,
-    before: set[Any],
-    *,
-    uncertain: bool,
-) -> set[Any]:
-    """The far keys that are related now.
-
-    They are asked of the database where a call does not say it all: a removal spares what
-    the far model's manager hides, and receivers may change what is added or removed.
+    Where Django inserts them unlooked, so does the rest of capture: what is there is asked once
+    before, and nobody else's code runs meanwhile.
     """
-    if method.startswith("set") or uncertain:
-        return _related(manager, using, named)
-    return before | (named or set()) if method == "add" else set()
-
-
-def _record(policy: AuditPolicy, call: _Call, before: set[Any], after: set[Any]) -> None:
-    added, removed = after - before, before - after
-    if not added and not removed:
+    call = moves.call_of(self)
+    if (
+        call is None
+        or not objs
+        or kwargs.get("through_defaults")
+        or not internals.adds_at_once(self, call.using, source)
+    ):
+        original(self, source, target, *objs, **kwargs)
         return
-    field, manager = call.field, call.manager
-    if manager.reverse:
-        changes = _owners_changes(policy, call, added, removed)
-    else:
-        plan = plan_for(field.model._meta.concrete_model, policy)
-        owner = manager.instance
-        key = object_key(field.model, internals.pk_value(owner, field.model._meta))
-        text = instance_repr(plan, owner, key)
-        changes = [Change("m2m", key, text, _shown(policy, field, added, removed))]
-    for change in changes:
-        change.data.update(call.data)
-    emit_changes(policy, field.model._meta.label, call.using, changes)
+    values = internals.target_values(self, target, objs)
+    before = _held(call, source, values)
+    counting = internals.counting_inserts(connections[call.using], call.near.through)
+    with context.suspend_audit(), counting as inserted:
+        original(self, source, target, *objs, **kwargs)
+    added = {_pair(call, source, value) for value in values} - before
+    if added and _may_differ(call.using, values):
+        added = _held(call, source, values) - before
+    if not inserted.rows:
+        return
+    if inserted.rows < len(added):
+        # Others added some of them since we looked, and no database says which.
+        others = len(added) - inserted.rows
+        call.data["added_meanwhile"] = call.data.get("added_meanwhile", 0) + others
+    for relation in call.relations:
+        for pair in added:
+            moves.count(call.tally, relation, pair, 1)
 
 
-def _owners_changes(
-    policy: AuditPolicy, call: _Call, added: set[Any], removed: set[Any]
-) -> list[Change]:
-    """The call came from the far side: one change for each owner whose set it altered."""
-    field = call.field
-    near = call.manager.related_val[0]
-    changes = []
-    for value, pk in _owner_keys(call.manager, call.using, added | removed):
-        key = object_key(field.model, pk)
-        shown = _shown(
-            policy,
-            field,
-            {near} if value in added else set(),
-            {near} if value in removed else set(),
-        )
-        changes.append(Change("m2m", key, default_repr(field.model, key), shown))
-    return changes
+def _pair(call: moves.Call, column: str, value: Any) -> moves.Pair:
+    """The row of the call's object and another one, whose key it holds in the other column."""
+    near = call.near.value
+    return (near, value) if column == call.relations[0].source else (value, near)
 
 
-def _owner_keys(manager: Any, using: str, values: set[Any]) -> list[tuple[Any, Any]]:
-    """Pairs of the value a through row holds and the primary key of the owner it means."""
-    target = manager.target_field.target_field
-    if target.primary_key:
-        return [(value, value) for value in sorted(values, key=str)]
-    rows = all_rows(manager.model, using).filter(**{f"{target.attname}__in": values})
-    return sorted(rows.values_list(target.attname, "pk"), key=str)
+def _may_differ(using: str, values: set[Any]) -> bool:
+    """Whether the rows may be others than was asked for.
+
+    MariaDB leaves out what refers to nothing where it ignores conflicts, and texts that differ may
+    be one to a database.
+    """
+    return connections[using].vendor == "mysql" or any(isinstance(v, str) for v in values)
 
 
-def _shown(policy: AuditPolicy, field: Any, added: set[Any], removed: set[Any]) -> dict[str, Any]:
-    """``{"added": [...], "removed": [...]}`` in a stable order."""
-    limit = conf.current().VALUE_LIMIT
-    hide = redactor()
-    masked = (
-        field.name in policy.mask_fields
-        or hide.is_sensitive(field.name)
-        or hide.is_sensitive(field.related_model._meta.pk.name)
-    )
+def _held(call: moves.Call, column: str, values: set[Any]) -> set[moves.Pair]:
+    """The pairs of the call's object and others, by their keys, that rows hold now.
 
-    def ids(values: set[Any]) -> list[Any]:
-        return [REDACTED if masked else make_safe(v, limit=limit) for v in _in_order(values)]
-
-    return {field.name: {"added": ids(added), "removed": ids(removed)}}
-
-
-def _in_order(values: set[Any]) -> list[Any]:
-    numbers = all(isinstance(value, int) for value in values)
-    return sorted(values) if numbers else sorted(values, key=str)
+    Args:
+        call: that is under way.
+        column: name of the foreign key that holds its object.
+        values: what the other foreign key may hold.
+    """
+    relation = call.relations[0]
+    near = call.near.value
+    [other] = {*relation.columns} - {column}
+    rows = all_rows(relation.through, call.using)
+    found: set[moves.Pair] = set()
+    every = list(values)
+    for start in range(0, len(every), CHUNK):
+        some = every[start : start + CHUNK]
+        condition = Q(**{column: near, f"{other}__in": some})
+        found.update(rows.filter(condition).values_list(*relation.attnames))
+    return found

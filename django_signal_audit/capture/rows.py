@@ -16,6 +16,7 @@ from django_signal_audit.capture.images import (
     locked,
     read_rows,
 )
+from django_signal_audit.capture.keys_found import found_keys
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -28,17 +29,19 @@ def rows_of(
 ) -> Iterator[tuple[list[Any], dict[Any, Image]]]:
     """Lock the rows of a queryset and read columns of them, chunk by chunk.
 
-    The keys are read once, for the caller to write exactly these: the same filter asked
-    twice can find a row that was inserted in between, and write it unseen.
+    The keys are read once, before the first chunk is given out, for the caller to write
+    exactly these: the same filter asked twice can find a row that was inserted in between,
+    and write it unseen.
 
     Returns:
         Pairs of keys and images by key.
     """
-    found = _one_table(queryset, using)
     connection = connections[using]
-    tests_again = not _can_lock(found)
+    # Only MariaDB updates in an order, which matters where a unique column is counted up.
+    found = internals.rows_meant(queryset, using, keep_order=connection.vendor == "mysql")
+    tests_again = not internals.can_lock(found)
     passes = internals.update_passes_locked_rows(connection)
-    if passes and not _means_what_it_reads(found.query):
+    if passes and not internals.means_what_it_reads(found):
         yield from _found_then_locked(found, fields, using, tests_again=tests_again)
         return
     if tests_again and not internals.reads_the_past(connection):
@@ -54,11 +57,13 @@ def rows_of(
             yield left, {key: images[key] for key in left}
         return
     del first
-    keys = list(dict.fromkeys(rows.values_list("pk", flat=True)))
-    for start in range(0, len(keys), CHUNK):
-        chunk = keys[start : start + CHUNK]
-        left = _still_meant(found, chunk, using) if tests_again else chunk
-        yield left, dict(read_rows(queryset.model, left, fields, using, lock=False))
+    with found_keys(CHUNK) as keys, found_keys(CHUNK) as left_keys:
+        keys.add(_keys_of(rows, using))
+        if tests_again:
+            for chunk in keys.chunks():
+                left_keys.add(_still_meant(found, chunk, using))
+        for chunk in (left_keys if tests_again else keys).chunks():
+            yield chunk, dict(read_rows(queryset.model, chunk, fields, using, lock=False))
 
 
 def _found_then_locked(
@@ -69,76 +74,34 @@ def _found_then_locked(
     A SELECT that locks would wait for every row it looks at, as the UPDATE itself does not.
     """
     names = [plan.attname for plan in fields]
-    keys = list(dict.fromkeys(found.values_list("pk", flat=True)))
-    images: dict[Any, Image] = {}
-    left: list[Any] = []
-    # All are locked before the first is written: the filter may be about other rows.
-    for start in range(0, len(keys), CHUNK):
-        chunk = keys[start : start + CHUNK]
-        rows = by_keys(found.model, chunk, using) if tests_again else found.filter(pk__in=chunk)
+
+    def lock(keys: list[Any]) -> tuple[list[Any], dict[Any, Image]]:
+        rows = by_keys(found.model, keys, using) if tests_again else found.filter(pk__in=keys)
         images = _images(fields, list(locked(rows).values_list("pk", *names)))
-        left += _still_meant(found, list(images), using) if tests_again else images
-    if len(keys) <= CHUNK:
+        return _still_meant(found, list(images), using) if tests_again else list(images), images
+
+    first = list(found.values_list("pk", flat=True)[: CHUNK + 1])
+    if len(first) <= CHUNK:
+        left, images = lock(list(dict.fromkeys(first)))
         if left:
             yield left, {key: images[key] for key in left}
         return
-    for start in range(0, len(left), CHUNK):
-        chunk = left[start : start + CHUNK]
-        yield chunk, dict(read_rows(found.model, chunk, fields, using, lock=True))
+    with found_keys(CHUNK) as keys, found_keys(CHUNK) as left_keys:
+        keys.add(_keys_of(found, using))
+        # All are locked before the first is written: the filter may be about other rows.
+        for chunk in keys.chunks():
+            left_keys.add(lock(chunk)[0])
+        for chunk in left_keys.chunks():
+            yield chunk, dict(read_rows(found.model, chunk, fields, using, lock=True))
 
 
-def _means_what_it_reads(query: Any) -> bool:
-    """Whether no row is read only to be left: all are meant, or those of some keys."""
-    where = query.where.children
-    if not where:
-        return True
-    lookup = where[0]
-    return (
-        len(where) == 1
-        and not query.where.negated
-        and getattr(lookup, "lookup_name", None) in {"exact", "in"}
-        and getattr(lookup.lhs, "target", None) is query.get_meta().pk
-    )
-
-
-def _one_table(queryset: QuerySet[Any], using: str) -> QuerySet[Any]:
-    """The rows of a queryset; where they are of one table, as plainly as possible.
-
-    Only MariaDB updates in an order, which matters where a unique column is counted up.
-    """
-    found = queryset.using(using)
-    if not (found.query.order_by and connections[using].vendor == "mysql"):
-        found = found.order_by()
-    query = found.query
-    query.select_for_update = False
-    if len(query.alias_map) <= 1 and not _aggregates(query):
-        # An UPDATE or DELETE of one table does not group rows, nor make them distinct.
-        query.group_by = None
-        query.distinct, query.distinct_fields = False, ()
-    return found
-
-
-def _can_lock(queryset: QuerySet[Any]) -> bool:
-    """Whether every backend can lock these rows where it finds them.
-
-    PostgreSQL locks no grouped or distinct rows, nor the nullable side of a join. MariaDB does.
-    """
-    query = queryset.query
-    return len(query.alias_map) <= 1 and not (
-        _aggregates(query)
-        or query.distinct
-        or query.group_by
-        or query.extra
-        or query.extra_tables
-        or query.combinator
-    )
-
-
-def _aggregates(query: Any) -> bool:
-    return any(
-        expression.contains_aggregate or expression.contains_over_clause
-        for expression in query.annotations.values()
-    )
+def _keys_of(rows: QuerySet[Any], using: str) -> Iterator[Any]:
+    """The keys of many rows, each once, fetched piece by piece."""
+    keys = rows.values_list("pk", flat=True)
+    if not internals.is_of_one_table(rows):
+        keys = keys.distinct()
+    with internals.unbuffered(connections[using]):
+        yield from keys.iterator(chunk_size=CHUNK)
 
 
 def _still_meant(queryset: QuerySet[Any], keys: list[Any], using: str) -> list[Any]:

@@ -11,24 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models
 
-from django_signal_audit import conf, context, internals
-from django_signal_audit.capture import loaded
-from django_signal_audit.capture.images import (
-    Image,
-    differences,
-    make_change,
-    read_row,
-    stored_image,
-)
-from django_signal_audit.capture.patching import wrap
-from django_signal_audit.capture.plans import FieldPlan, ModelPlan, plan_for
-from django_signal_audit.pipeline import emit_changes
-from django_signal_audit.registry import AuditPolicy, policy_for
+from django_signal_audit import context, internals
+from django_signal_audit.capture import fixtures, loaded
+from django_signal_audit.capture.images import Image, read_row, stored_image
+from django_signal_audit.capture.patching import save_writes, wrap
+from django_signal_audit.capture.watching import Row, Watch, recording, watch_for
+from django_signal_audit.registry import policy_for
 from django_signal_audit.transactions import write_transaction
 from django_signal_audit.wrapping import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from django_signal_audit.capture.plans import FieldPlan, ModelPlan
 
 
 class _InFlight(threading.local):
@@ -39,12 +34,12 @@ class _InFlight(threading.local):
     """
 
     def __init__(self) -> None:
-        self.images: list[tuple[models.Model, Image | None]] = []
+        self.images: list[tuple[models.Model, type[models.Model], Image | None]] = []
 
-    def take(self, instance: models.Model) -> tuple[bool, Image | None]:
+    def take(self, instance: models.Model, model: type[models.Model]) -> tuple[bool, Image | None]:
         """Whether an image was read for this save, and the image."""
-        if self.images and self.images[-1][0] is instance:
-            return True, self.images.pop()[1]
+        if self.images and self.images[-1][0] is instance and self.images[-1][1] is model:
+            return True, self.images.pop()[2]
         return False, None
 
 
@@ -52,9 +47,11 @@ _in_flight = _InFlight()
 
 
 def connect() -> None:
-    """Wrap the two methods of ``Model`` that write; a second call changes nothing."""
-    wrap(models.Model, "_save_table", _save_table)
-    wrap(models.Model, "_save_parents", _save_parents)
+    """Wrap the methods of ``Model`` that write; a second call changes nothing."""
+    wrap(*internals.WRITE_TABLE, _save_table, writes=save_writes)
+    wrap(*internals.WRITE_PARENTS, _save_parents)
+    wrap(*internals.OPEN_CURSOR, internals.refusable_cursor)
+    fixtures.connect()
 
 
 def _save_table(
@@ -68,30 +65,30 @@ def _save_table(
     update_fields: Collection[str] | None = None,
 ) -> bool:
     model = cls or type(self)
-    policy = _policy_of_save(self, model)
-    if policy is None or using is None:
+    watch = _watch_of_save(self, model)
+    if watch is None or using is None or (raw and fixtures.is_left_out(self, raw=True)):
+        loaded.forget(self)
         return bool(original(self, raw, cls, force_insert, force_update, using, update_fields))
-    plan = plan_for(model, policy)
-    touched = _touched(plan, update_fields, raw=raw)
-    known, before = _in_flight.take(self) if _has_parents(self, model) else (False, None)
+    touched = _touched(watch.plan, update_fields, raw=raw)
+    known, before = _in_flight.take(self, model)
     pk_before = self.pk
     state = state_of(connections[using])
     commits = state.commits
     try:
         with write_transaction(using, model._meta.db_table):
-            tries_update = _tries_update(self, model, forced=raw or force_update)
-            if tries_update and not (known or force_insert) and "update" in policy.on:
-                before = _before(self, model, policy, touched, using)
+            tries_update = internals.tries_update(self, model, forced=raw or force_update)
+            if tries_update and not (known or force_insert) and watch.wants("update"):
+                before = _before(self, watch, touched, using)
             updated = bool(
                 original(self, raw, cls, force_insert, force_update, using, update_fields)
             )
-            _record(self, plan, policy, using, touched, before, updated=updated, raw=raw)
+            _record(self, watch, using, touched, before, updated=updated, raw=raw)
     except BaseException:
         if pk_before is None and self._state.adding and state.commits == commits:
             # The INSERT was undone after it gave the instance its key.
             self.pk = None
         raise
-    if policy.before == "loaded":
+    if watch.policy is not None and watch.policy.before == "loaded":
         loaded.note_save(self, model, using, update_fields)
     return updated
 
@@ -100,14 +97,16 @@ def _save_parents(
     original: Any, self: models.Model, cls: type[models.Model], *args: Any, **kwargs: Any
 ) -> Any:
     """Read the whole row of an audited child before its parents' tables are written."""
-    policy = _policy_of_save(self, cls) if _has_parents(self, cls) else None
-    if policy is None or self.pk is None or "update" not in policy.on:
+    watch = _watch_of_save(self, cls) if cls._meta.parents else None
+    if watch is None or not watch.wants("update"):
+        return original(self, cls, *args, **kwargs)
+    key = internals.row_key(self, cls)
+    if key is None:
         return original(self, cls, *args, **kwargs)
     using = kwargs["using"] if "using" in kwargs else args[0]
-    plan = plan_for(cls, policy)
     with write_transaction(using, cls._meta.db_table):
-        image = read_row(cls, self.pk, plan.fields, using, lock=True)
-        _in_flight.images.append((self, image))
+        image = read_row(cls, key, watch.plan.fields, using, lock=True)
+        _in_flight.images.append((self, cls, image))
         try:
             inserted = original(self, cls, *args, **kwargs)
         except BaseException:
@@ -116,20 +115,25 @@ def _save_parents(
     return inserted
 
 
-def _policy_of_save(instance: models.Model, model: type[models.Model]) -> AuditPolicy | None:
-    """The policy that a write of this table is recorded under, if it is recorded."""
-    policy = policy_for(model)
-    if policy is None or context.is_suspended() or not policy.on & {"create", "update"}:
+def _watch_of_save(instance: models.Model, model: type[models.Model]) -> Watch | None:
+    """What a write of this table is recorded under, if it is recorded."""
+    watch = watch_for(model)
+    if watch is None or context.is_suspended():
         return None
+    if not (watch.wants("create") or watch.wants("update")):
+        return None
+    return None if _is_recorded_by_child(instance, model) else watch
+
+
+def _is_recorded_by_child(instance: models.Model, model: type[models.Model]) -> bool:
+    """Whether this is a parent's table, of a child that records the inherited columns itself."""
     concrete = type(instance)._meta.concrete_model
-    if concrete is not None and concrete is not model and policy_for(concrete) is not None:
-        return None  # a parent's table of a child that records the inherited columns itself
-    return policy
-
-
-def _has_parents(instance: models.Model, model: type[models.Model]) -> bool:
-    """Whether this is the last table of a multi-table save, after those of its parents."""
-    return bool(model._meta.parents) and model is type(instance)._meta.concrete_model
+    if concrete is None or concrete is model:
+        return False
+    return any(
+        model in child._meta.all_parents and policy_for(child) is not None
+        for child in (concrete, *concrete._meta.all_parents)
+    )
 
 
 def _touched(
@@ -152,34 +156,20 @@ def _touched(
     )
 
 
-def _tries_update(instance: models.Model, model: type[models.Model], *, forced: bool) -> bool:
-    """Whether Django tries an UPDATE before it inserts."""
-    meta = model._meta
-    return internals.is_pk_set(instance, meta) and (
-        forced
-        or not instance._state.adding
-        or not all(f.has_default() or f.has_db_default() for f in internals.pk_fields(meta))
-    )
-
-
 def _before(
-    instance: models.Model,
-    model: type[models.Model],
-    policy: AuditPolicy,
-    touched: tuple[FieldPlan, ...],
-    using: str,
+    instance: models.Model, watch: Watch, touched: tuple[FieldPlan, ...], using: str
 ) -> Image | None:
-    if policy.before == "loaded":
+    if watch.policy is not None and watch.policy.before == "loaded":
         image = loaded.image_of(instance, touched)
         if image is not None:
             return image
-    return read_row(model, internals.pk_value(instance, model._meta), touched, using, lock=True)
+    pk = internals.pk_value(instance, watch.model._meta)
+    return read_row(watch.model, pk, touched, using, lock=True)
 
 
 def _record(
     instance: models.Model,
-    plan: ModelPlan,
-    policy: AuditPolicy,
+    watch: Watch,
     using: str,
     touched: tuple[FieldPlan, ...],
     before: Image | None,
@@ -188,26 +178,33 @@ def _record(
     raw: bool,
 ) -> None:
     operation = "update" if updated else "create"
-    if operation not in policy.on:
+    if not watch.wants(operation):
         return
+    model = watch.model
     data: dict[str, Any] = {"raw": True} if raw else {}
-    fields = touched if updated or raw else plan.fields
-    after = stored_image(instance, plan.model, fields, using)
-    pk = internals.pk_value(instance, plan.model._meta)
-    if updated and before is not None:
-        pk = _keep_key(plan, before, after, pk)
-    if updated and before is None:
-        # Inserted by another process between our look and our UPDATE.
+    fields = touched if updated or raw else watch.plan.fields
+    after = stored_image(instance, model, fields, using)
+    pk = internals.pk_value(instance, model._meta)
+    inherited = [f for f in watch.plan.fields if f not in touched] if raw and not updated else []
+    if inherited:
+        # The row of a fixture's child joins one of its parent's, which is there already.
+        after.update(read_row(model, pk, inherited, using, lock=False) or {})
+    if not updated:
+        before = None
+    elif before is None:
+        # Inserted by another process between our look and our UPDATE; or there is no row, and
+        # Django had nothing to write: it calls an UPDATE of no columns a success.
+        found = read_row(model, pk, fields, using, lock=False)
+        if found is None:
+            return
+        after = found
         data["before"] = "unknown"
-        changes = differences(fields, None, after)
     else:
-        changes = differences(fields, before if updated else None, after)
-    if updated and not changes and not conf.current().RECORD_UNCHANGED:
-        return
+        pk = _keep_key(watch.plan, before, after, pk)
     # A parent's table is written before the child's key is set, and is not the child's row.
-    own = instance if type(instance)._meta.concrete_model is plan.model else None
-    change = make_change(operation, plan, pk, changes, instance=own, data=data)
-    emit_changes(policy, plan.model._meta.label, using, [change])
+    own = instance if type(instance)._meta.concrete_model is model else None
+    with recording(watch, using) as record:
+        record([Row(operation, pk, before, after, own, data)])
 
 
 def _keep_key(plan: ModelPlan, before: Image, after: Image, pk: Any) -> Any:

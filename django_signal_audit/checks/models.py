@@ -11,6 +11,7 @@ from django_signal_audit import conf, registry
 from django_signal_audit.checks.findings import error, look, policy_errors
 from django_signal_audit.checks.secrets import secret_warnings
 from django_signal_audit.definitions import all_definitions
+from django_signal_audit.policy import IGNORE_ONLY
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _SINKS: Final = f"{conf.SETTING}['SINKS']"
 _WILDCARDS: Final = frozenset("*?[")
+_ANY_FIELD: Final = "field with a column or many-to-many field"
 
 
 def check_models(
@@ -89,13 +91,14 @@ def _label_errors(label: str, where: str) -> Iterator[CheckMessage]:
 def _field_errors(model: type[Model], policy: registry.AuditPolicy) -> Iterator[CheckMessage]:
     many = [field.name for field in model._meta.many_to_many]
     columns = [field.name for field in model._meta.concrete_fields]
-    for option, names, good in (
-        ("include_fields", policy.include_fields or (), columns + many),
-        ("exclude_fields", policy.exclude_fields, columns + many),
-        ("mask_fields", policy.mask_fields, columns + many),
-        ("m2m_fields", policy.m2m_fields or (), many),
+    for option, names, good, kind in (
+        ("include_fields", policy.include_fields or (), columns + many, _ANY_FIELD),
+        ("exclude_fields", policy.exclude_fields, columns + many, _ANY_FIELD),
+        ("mask_fields", policy.mask_fields, columns + many, _ANY_FIELD),
+        ("m2m_fields", policy.m2m_fields or (), many, "many-to-many field"),
+        # What it means by default is a field of users alone.
+        ("ignore_only", policy.ignore_only - IGNORE_ONLY, columns, "field with a column"),
     ):
-        kind = "many-to-many field" if good is many else "field with a column or many-to-many field"
         for name in sorted(set(names).difference(good)):
             yield error(
                 f"{model._meta.label}: {option} names {name!r}, which is no {kind}.",

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import OperationalError, connections, router
-from django.db.migrations.recorder import MigrationRecorder
 
 from django_signal_audit import internals
 from django_signal_audit.checks.findings import Findings, error, look, settings_errors, warning
@@ -68,7 +67,7 @@ def _table_messages(alias: str, findings: Findings) -> Iterator[CheckMessage]:
             "alias: let its allow_migrate() return True for it."
         )
         yield error(problem, hint, "E051")
-    elif _FIRST_MIGRATION in MigrationRecorder(connection).applied_migrations():
+    elif internals.has_migrated(connection, *_FIRST_MIGRATION):
         hint = (
             "Its migration was applied, so it was dropped or renamed since. Restore it, or run "
             f"manage.py migrate --database {alias} {OWN_APP} zero, then without zero."

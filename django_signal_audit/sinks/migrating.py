@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from django.apps import apps
-from django.db.migrations.recorder import MigrationRecorder
 from django.db.models.signals import post_migrate, pre_migrate
+
+from django_signal_audit import internals
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -37,7 +38,7 @@ def was_never_migrated(connection: BaseDatabaseWrapper) -> bool:
     A custom event may come before ``pre_migrate``: commands read the database, and opening its
     connection sends ``connection_created``.
     """
-    return _FIRST_MIGRATION not in MigrationRecorder(connection).applied_migrations()
+    return not internals.has_migrated(connection, *_FIRST_MIGRATION)
 
 
 def _started(using: str, **kwargs: Any) -> None:

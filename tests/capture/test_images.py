@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 from django.db import connection, connections
+from django.db.models import Value
 from django.test import override_settings
 
 from django_signal_audit import event_signal, masking
@@ -114,6 +115,15 @@ def test_the_statement_is_compiled_once(monkeypatch):
     read_row(Author, author.pk, fields, "default", lock=True)
     monkeypatch.setattr("django.db.models.sql.query.Query.get_compiler", None)
     assert read_row(Author, author.pk, fields, "default", lock=True)["name"] == "a"
+    [(key, image)] = read_rows(Author, [str(author.pk)], fields, "default", lock=True)
+    assert (key, image["name"]) == (author.pk, "a"), "the key is as the database spells it"
+
+
+def test_a_key_may_be_an_expression():
+    author = Author.objects.create(name="a")
+    fields = plan_of(Author).fields
+    [(key, _)] = read_rows(Author, [Value(author.pk)], fields, "default", lock=True)
+    assert key == author.pk
 
 
 def test_a_key_too_large_for_the_database_is_found_missing_by_the_compiled_statement_too():
@@ -200,10 +210,14 @@ def test_a_nested_secret_leaves_the_short_text(monkeypatch, meta):
         book.tags.add(Tag.objects.create(name="t"))
         book.delete()
 
-    assert [event.event for event in events.named("model.*")][-1] == "model.delete"
-    assert len(events) == 4
+    told = [(event.event.removeprefix("model."), event.object_repr[:2]) for event in events]
+    assert [one for one in told if one[0] != "m2m"] == [
+        ("create", "a "),
+        ("update", "b "),
+        ("delete", "b "),
+    ]
+    assert ("m2m", "b ") in told
     assert all("4nary" not in event.object_repr for event in events)
-    assert [event.object_repr[:2] for event in events] == ["a ", "b ", "b ", "b "]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pickle
 import pytest
 from django.test import override_settings
 
+from django_signal_audit import suspend_audit
 from django_signal_audit.capture import loaded
 from tests.capture.helpers import recorded, rolled_back, settings_for
 from tests.testapp.models import Gauge, Plain, Quick
@@ -36,6 +37,14 @@ def test_a_query_sees_what_was_not_loaded(quick):
     partial = Quick.objects.only("name").get()
     partial.count = 5
     assert recorded(partial.save) == [("update", str(quick.pk), {"count": [1, 5]})]
+
+
+def test_a_save_that_is_not_recorded_makes_the_next_one_ask_the_database(quick):
+    quick.name = "unseen"
+    with suspend_audit():
+        quick.save()
+    quick.name = "a"
+    assert recorded(quick.save) == [("update", str(quick.pk), {"name": ["unseen", "a"]})]
 
 
 def test_they_are_not_copied_nor_pickled(quick):
@@ -120,3 +129,20 @@ def test_settings_alone_can_ask_for_it(django_assert_num_queries):
         plain.name = "b"
         with django_assert_num_queries(1):
             assert recorded(plain.save) == [("update", str(plain.pk), {"name": ["a", "b"]})]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_cannot_be_copied_is_asked_of_the_database(monkeypatch):
+    def refuse(value):
+        raise RecursionError
+
+    with override_settings(SIGNAL_AUDIT=settings_for("testapp.Gauge", before="loaded")):
+        gauge = Gauge.objects.create(data={"a": 1})
+        monkeypatch.setattr(loaded.copy, "deepcopy", refuse)
+        gauge.data = {"a": 2}
+        told = recorded(gauge.save)
+        assert told == [("update", str(gauge.pk), {"data": [{"a": 1}, {"a": 2}]})]
+        Gauge.objects.update(data={"a": 3})
+        gauge.data = {"a": 4}
+        told = recorded(gauge.save)
+    assert told == [("update", str(gauge.pk), {"data": [{"a": 3}, {"a": 4}]})]

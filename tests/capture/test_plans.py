@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import uuid
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import User
@@ -11,6 +12,7 @@ from django.db.models import F, Value
 from django.test import override_settings
 from django.utils.functional import SimpleLazyObject
 
+from django_signal_audit.capture import plans
 from django_signal_audit.capture.plans import UNKNOWN, plan_for
 from django_signal_audit.registry import AuditPolicy, policy_for
 from tests.testapp.models import (
@@ -119,6 +121,7 @@ def test_json_is_read_at_once_so_that_later_changes_do_not_show():
         ("count", None, 1, False),
         ("data", {"a": 1}, {"a": True}, False),
         ("data", [0], [False], False),
+        ("data", [True], [True], True),
         ("data", {"a": 1}, {"a": 1.0}, True),
         ("data", {"a": 1}, {"b": 1}, False),
         ("data", [1, 2], [1], False),
@@ -131,6 +134,52 @@ def test_json_is_read_at_once_so_that_later_changes_do_not_show():
 )
 def test_equality_is_that_of_the_database(column, old, new, same):
     assert fields_of(Gauge)[column].same(old, new) is same
+
+
+class Array:
+    """As much of numpy's as can harm: comparing is no bool."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __eq__(self, other):
+        return self
+
+    __hash__ = None
+
+    def __bool__(self):
+        raise ValueError("the truth value is ambiguous")
+
+
+def test_values_that_cannot_be_compared_are_compared_as_they_are_written(monkeypatch):
+    count = fields_of(Gauge)["count"]
+    monkeypatch.setattr(count.field, "get_prep_value", lambda value: value.text)
+    assert count.same(Array("a"), Array("a"))
+    assert not count.same(Array("a"), Array("b"))
+    # In doubt it is a change.
+    assert not count.same(Array("a"), None)
+
+
+def test_nesting_deeper_than_the_stack_is_compared():
+    deep, same = [], []
+    for _ in range(20_000):
+        deep, same = [deep], [same]
+    data = fields_of(Gauge)["data"]
+    assert data.same(deep, same)
+    assert not data.same(deep, [same])
+
+
+def test_json_that_is_nested_too_deeply_to_be_parsed_here_is_read_back(monkeypatch):
+    def refuse(*args):
+        raise RecursionError
+
+    monkeypatch.setattr(plans, "_PARSER", SimpleNamespace(decode=refuse))
+    assert fields_of(Gauge)["data"].stored([1]) is UNKNOWN
+
+
+def test_the_first_and_last_hours_of_the_calendar_keep_their_offset():
+    last = dt.datetime.max.replace(tzinfo=dt.timezone(dt.timedelta(hours=-12)))
+    assert fields_of(Gauge)["moment"].stored(last) is last
 
 
 def test_what_is_shown():

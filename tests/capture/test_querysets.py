@@ -5,15 +5,28 @@ import time
 
 import django
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.exceptions import FieldDoesNotExist, FieldError
 from django.db import IntegrityError, connection, connections, transaction
-from django.db.models import Case, Count, Exists, F, OuterRef, Q, Subquery, Value, When
+from django.db.models import (
+    Case,
+    Count,
+    Exists,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    Subquery,
+    Sum,
+    Value,
+    When,
+)
 from django.db.models.functions import Concat, Lower, Now
 from django.db.models.query import QuerySet
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from django_signal_audit.capture import querysets
+from django_signal_audit.capture import querysets, rows
 from django_signal_audit.models import AuditRecord
 from django_signal_audit.sinks import routing
 from django_signal_audit.testing import capture_events
@@ -343,6 +356,122 @@ def test_the_wrapped_methods_keep_what_django_notes_on_them():
     assert hasattr(Author.objects, "update")
 
 
+def test_many_rows_found_through_a_join_are_written_once_each():
+    tags = [Tag.objects.create(name="red") for _ in range(2)]
+    books = Book.objects.bulk_create([Book(title=f"{n}") for n in range(600)])
+    for tag in tags:
+        tag.books.add(*books)
+    with capture_events() as events:
+        assert Book.objects.filter(tags__name="red").update(stock=F("stock") + 1) == 600
+    assert len({e.object_id for e in events}) == len(events) == 600
+    assert set(Book.objects.values_list("stock", flat=True)) == {1}
+
+
+def test_a_joined_filter_on_other_changed_rows_holds_for_every_chunk():
+    author = Author.objects.create(name="Ada")
+    Book.objects.bulk_create(
+        [Book(title="first", author=author), *(Book(title="a", author=author) for _ in range(700))]
+    )
+    first = Exists(Book.objects.filter(title="first"))
+    with capture_events() as events:
+        assert Book.objects.filter(first, author__name="Ada").update(title="b") == 701
+    assert len(events) == 701
+    assert set(Book.objects.values_list("title", flat=True)) == {"b"}
+
+
+def test_the_calls_of_a_related_manager_on_a_foreign_key_are_the_updates_they_are(books):
+    ada, bob = Author.objects.get(name="Ada"), Author.objects.create(name="Bob")
+    one, two, three = (str(book.pk) for book in books)
+    assert recorded(ada.books.add, books[2]) == [
+        ("update", three, {"author": [None, ada.pk]}),
+    ]
+    assert recorded(ada.books.remove, books[2]) == [
+        ("update", three, {"author": [ada.pk, None]}),
+    ]
+    assert recorded(bob.books.set, books[:1]) == [("update", one, {"author": [ada.pk, bob.pk]})]
+    assert recorded(ada.books.clear) == [("update", two, {"author": [ada.pk, None]})]
+    assert sorted(recorded(bob.books.set, books[1:])) == sorted(
+        [
+            ("update", one, {"author": [bob.pk, None]}),
+            ("update", two, {"author": [None, bob.pk]}),
+            ("update", three, {"author": [None, bob.pk]}),
+        ]
+    )
+
+
+def test_the_async_calls(books):
+    async def write():
+        await Book.objects.filter(pk=books[0].pk).aupdate(stock=F("stock") + 5)
+        books[1].stock = 7
+        await Book.objects.abulk_update(books[1:2], ["stock"])
+
+    assert recorded(async_to_sync(write)) == [
+        ("update", str(books[0].pk), {"stock": [1, 6]}),
+        ("update", str(books[1].pk), {"stock": [2, 7]}),
+    ]
+
+
+class Loud(QuerySet):
+    def update(self, **kwargs):
+        kwargs["title"] = Lower(Value("LOUD"))
+        return super().update(**kwargs)
+
+
+def test_a_queryset_class_that_overrides_update(books):
+    assert Loud(Book).filter(pk=books[0].pk).update(stock=2) == 1
+    with capture_events() as events:
+        assert Loud(Book).filter(pk=books[1].pk).update(stock=3) == 1
+        assert Loud(Book).bulk_update(books[2:], ["stock"]) == 1
+    assert [(e.object_id, e.changes) for e in events] == [
+        (str(books[1].pk), {"stock": [2, 3], "title": ["two", "loud"]}),
+        (str(books[2].pk), {"title": ["three", "loud"]}),
+    ]
+
+
+def test_the_key_by_its_short_name_is_refused_as_django_does(books):
+    tower = Tower.objects.create()
+    for model in (Author, Tower):
+        with pytest.raises(FieldDoesNotExist):
+            model.objects.update(pk=5)
+    assert Tower.objects.get() == tower
+
+
+def test_update_or_create_is_one_create_or_one_update():
+    assert [row[0] for row in recorded(Author.objects.update_or_create, name="Ada")] == ["create"]
+    assert recorded(
+        Author.objects.update_or_create, name="Ada", defaults={"born": "2000-01-02"}
+    ) == [("update", str(Author.objects.get().pk), {"born": [None, "2000-01-02"]})]
+    assert recorded(Author.objects.update_or_create, name="Ada") == []
+
+
+def test_fields_that_alone_make_no_event(books):
+    ignored = settings_for("testapp.Book", ignore_only=["stock", "updated"])
+    with override_settings(SIGNAL_AUDIT=ignored):
+        assert recorded(Book.objects.update, stock=9) == []
+        books[0].stock = 8
+        assert recorded(Book.objects.bulk_update, books[:1], ["stock"]) == []
+        one = Book.objects.filter(pk=books[0].pk)
+        assert recorded(one.update, stock=7, title="x") == [
+            ("update", str(books[0].pk), {"stock": [8, 7], "title": ["one", "x"]})
+        ]
+    assert Book.objects.get(pk=books[0].pk).stock == 7
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_an_update_on_a_second_alias_is_recorded_there():
+    author = Author.objects.using("other").create(name="Ada")
+    with capture_events() as events:
+        Author.objects.using("other").update(name="Bob")
+        author.name = "Cleo"
+        Author.objects.using("other").bulk_update([author], ["name"])
+    assert [(e.database, e.changes["name"]) for e in events] == [
+        ("other", ["Ada", "Bob"]),
+        ("other", ["Bob", "Cleo"]),
+    ]
+    records = AuditRecord.objects.using("other").filter(event="model.update")
+    assert records.count() == 2
+
+
 # bulk_update
 
 
@@ -597,7 +726,8 @@ def test_a_foreign_key_to_a_text_column_in_bulk():
             [Casting(film_id="a", person_id="b"), Casting(film_id="b", person_id="a")]
         )
         Casting.objects.filter(film__studio=None).update(person="b")
-    assert [e.changes["person"] for e in events] == [[None, "b"], [None, "a"], ["a", "b"]]
+    rows = [e for e in events if e.event != "model.m2m"]
+    assert [e.changes["person"] for e in rows] == [[None, "b"], [None, "a"], ["a", "b"]]
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="others have no weaker lock")
@@ -687,3 +817,21 @@ def hold_a_guard(guard, write):
     assert chapter.number == 0
     updates = AuditRecord.objects.filter(event="model.update")
     assert [record.changes["number"] for record in updates] == [[10, 0]]
+
+
+@pytest.mark.parametrize("model", [Book, Tower], ids=["own", "inherited"])
+def test_a_value_that_is_looked_up_in_the_same_table_is_that_from_before_the_update(
+    model, monkeypatch
+):
+    monkeypatch.setattr(rows, "CHUNK", 2)
+    name = "stock" if model is Book else "floors"
+    for number in range(1, 6):
+        model.objects.create(**{name: number})
+    group = Value(1, output_field=IntegerField())
+    sums = model.objects.order_by().annotate(one=group).values("one")
+    total = Subquery(sums.annotate(total=Sum(name)).values("total"))
+    with capture_events() as events:
+        assert model.objects.filter(**{f"{name}__gt": 1}).update(**{name: total}) == 4
+    assert sorted(model.objects.values_list(name, flat=True)) == [1, 15, 15, 15, 15]
+    assert sorted(e.changes[name] for e in events) == [[number, 15] for number in (2, 3, 4, 5)]
+    assert model.objects.filter(**{name: 99}).update(**{name: total}) == 0

@@ -165,6 +165,19 @@ def test_e015_fields_that_do_not_exist():
     ]
 
 
+def test_e015_fields_to_ignore_alone_that_do_not_exist():
+    wanted = {"ignore_only": ["seen", "last_login", "tags", "stock"]}
+    with audit(MODELS={"testapp.Book": wanted, "testapp.Plain": {"ignore_only": ["last_login"]}}):
+        found = check_models()
+
+    names = "testapp.Book: ignore_only names {!r}, which is no field with a column."
+    columns = "'author', 'id', 'meta', 'price', 'published', 'stock', 'title', 'updated'"
+    assert found == [
+        error("E015", names.format("seen"), f"Choose one of {columns}."),
+        error("E015", names.format("tags"), f"Choose one of {columns}."),
+    ]
+
+
 def test_e016_sinks_of_a_policy_that_do_not_exist():
     with audit(MODELS={"testapp.Plain": {"sinks": ["defalt"]}}):
         assert check_models() == [

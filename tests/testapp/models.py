@@ -2,6 +2,9 @@
 
 import uuid
 
+import django
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection, models
 from django.db.models import signals
 from django.utils import timezone
@@ -341,3 +344,357 @@ class Counter(models.Model):
 
     id = models.PositiveBigIntegerField(primary_key=True)
     count = models.IntegerField(default=0)
+
+
+@audited(coalesce=True)
+class Draft(models.Model):
+    """Saved again and again in one transaction."""
+
+    title = models.CharField(max_length=50, blank=True)
+    words = models.IntegerField(default=0)
+    api_token = models.CharField(max_length=50, blank=True)
+    labels = models.ManyToManyField(Plain, related_name="+")
+
+    def __str__(self):
+        return self.title
+
+
+class Boat(models.Model):
+    """Not audited, but its children are."""
+
+    name = models.CharField(max_length=50, blank=True)
+
+
+@audited
+class Cutter(Boat):
+    decks = models.IntegerField(default=1)
+
+
+class Ferry(Cutter):
+    """Not audited, but its parent is, with a parent of its own."""
+
+    cars = models.IntegerField(default=0)
+
+
+@audited
+class Engine(models.Model):
+    engine_id = models.AutoField(primary_key=True)
+    power = models.IntegerField(default=100)
+
+
+@audited
+class Steamer(Cutter, Engine):
+    """Of two audited parents."""
+
+    whistle = models.CharField(max_length=20, blank=True)
+
+
+@audited
+class Raft(Boat):
+    """Its key is its own; it names the link to its parent."""
+
+    number = models.AutoField(primary_key=True)
+    hull = models.OneToOneField(Boat, models.CASCADE, parent_link=True)
+    planks = models.IntegerField(default=1)
+
+
+@audited
+class Crate(models.Model):
+    """What the database computes, of columns and of what it has computed."""
+
+    width = models.IntegerField(default=1)
+    height = models.IntegerField(default=1)
+    area = models.GeneratedField(
+        expression=models.F("width") * models.F("height"),
+        output_field=models.IntegerField(),
+        db_persist=True,
+    )
+    if connection.vendor != "postgresql":  # before 18 it has no virtual columns
+        perimeter = models.GeneratedField(
+            expression=(models.F("width") + models.F("height")) * 2,
+            output_field=models.IntegerField(),
+            db_persist=False,
+        )
+        price = models.GeneratedField(
+            expression=models.F("area") * 10,
+            output_field=models.IntegerField(),
+            db_persist=False,
+        )
+
+
+@audited
+class Voucher(models.Model):
+    """The database gives the key, and a value to an expression."""
+
+    code = models.CharField(max_length=5, primary_key=True, db_default=models.Value("A7"))
+    note = models.CharField(max_length=20, db_default=models.functions.Upper(models.Value("free")))
+
+
+class CountryManager(models.Manager):
+    def get_by_natural_key(self, code):
+        return self.get(code=code)
+
+
+@audited
+class Country(models.Model):
+    code = models.CharField(max_length=2, unique=True)
+    people = models.IntegerField(default=0)
+
+    objects = CountryManager()
+
+    class Meta:
+        constraints = [  # noqa: RUF012
+            models.CheckConstraint(condition=models.Q(people__gte=0), name="some_people")
+        ]
+
+    def natural_key(self):
+        return (self.code,)
+
+
+@audited
+class City(models.Model):
+    name = models.CharField(max_length=50)
+    country = models.ForeignKey(Country, models.CASCADE)
+    guests = models.ManyToManyField(Country, related_name="+")
+
+
+class Harbour(models.Model):
+    """Not audited; since Django 6.1 the database acts on its deletes."""
+
+    code = models.CharField(max_length=20, unique=True)
+
+
+if django.VERSION >= (6, 1):
+
+    class Pier(models.Model):
+        """Not audited; stands between."""
+
+        harbour = models.ForeignKey(Harbour, models.DB_CASCADE, related_name="+")
+
+    @audited
+    class Ship(models.Model):
+        pier = models.ForeignKey(Pier, models.DB_CASCADE, related_name="+")
+        name = models.CharField(max_length=20)
+
+    @audited
+    class Slip(models.Model):
+        pk = models.CompositePrimaryKey("pier_id", "number")
+        pier = models.ForeignKey(Pier, models.DB_CASCADE, related_name="+")
+        number = models.IntegerField()
+
+    @audited
+    class Flag(models.Model):
+        """Its foreign keys go by another column than the key, and a column follows one of them."""
+
+        flown = models.ForeignKey(
+            Harbour, models.DB_SET_NULL, to_field="code", null=True, related_name="+"
+        )
+        kept = models.ForeignKey(Harbour, models.DB_SET_NULL, null=True, related_name="+")
+        is_kept = models.GeneratedField(
+            expression=models.Q(kept__isnull=False),
+            output_field=models.BooleanField(),
+            # MariaDB lets nothing that is stored follow a foreign key.
+            db_persist=connection.vendor != "mysql",
+        )
+
+    @audited
+    class Permit(models.Model):
+        harbour = models.ForeignKey(
+            Harbour, models.DB_SET_DEFAULT, db_default=1, null=True, related_name="+"
+        )
+
+        class Meta:
+            required_db_features = {"supports_on_delete_db_default"}  # noqa: RUF012
+
+    @audited
+    class Branch(models.Model):
+        """A tree, or a ring; and a row that points at its twin."""
+
+        harbour = models.ForeignKey(Harbour, models.DB_CASCADE, null=True, related_name="+")
+        parent = models.ForeignKey("self", models.DB_CASCADE, null=True, related_name="+")
+        twin = models.ForeignKey("self", models.DB_SET_NULL, null=True, related_name="+")
+
+    @audited
+    class Vessel(models.Model):
+        harbour = models.ForeignKey(Harbour, models.DB_CASCADE, null=True, related_name="+")
+        tons = models.IntegerField(default=1)
+
+    @audited
+    class Tug(Vessel):
+        vessel_ptr = models.OneToOneField(
+            Vessel, models.DB_CASCADE, parent_link=True, primary_key=True
+        )
+        power = models.IntegerField(default=1)
+
+    @audited
+    class Line(models.Model):
+        """Calls at harbours."""
+
+        calls = models.ManyToManyField(Harbour, through="Call", related_name="+")
+        berths = models.ManyToManyField(Harbour, through="Berth", related_name="+")
+
+    class Call(models.Model):
+        """A through model that is not audited."""
+
+        line = models.ForeignKey(Line, models.DB_CASCADE)
+        harbour = models.ForeignKey(Harbour, models.DB_CASCADE)
+
+    class Berth(models.Model):
+        """A through row that stays when its harbour goes."""
+
+        line = models.ForeignKey(Line, models.DB_CASCADE)
+        harbour = models.ForeignKey(Harbour, models.DB_SET_NULL, null=True)
+
+    @audited
+    class Wreck(models.Model):
+        """Without a constraint, the database does nothing, whatever the field says."""
+
+        harbour = models.ForeignKey(
+            Harbour, models.DB_CASCADE, db_constraint=False, related_name="+"
+        )
+
+
+@audited
+class Club(models.Model):
+    """Two relations by one table, whose rows may repeat a pair and lack an end."""
+
+    name = models.CharField(max_length=20)
+    members = models.ManyToManyField(
+        Person, through="Membership", through_fields=("club", "member"), related_name="clubs"
+    )
+    sponsors = models.ManyToManyField(
+        Person, through="Membership", through_fields=("club", "sponsor"), related_name="+"
+    )
+
+
+class Membership(models.Model):
+    club = models.ForeignKey(Club, models.CASCADE, null=True)
+    member = models.ForeignKey(Person, models.SET_NULL, null=True, related_name="+")
+    sponsor = models.ForeignKey(Person, models.CASCADE, null=True, related_name="+")
+    note = models.CharField(max_length=20, blank=True)
+
+
+@audited
+class HonoraryMembership(Membership):
+    """Records the inherited columns itself."""
+
+    title = models.CharField(max_length=20, blank=True)
+
+
+class GuestMembership(Membership):
+    """Is not audited."""
+
+    until = models.IntegerField(default=0)
+
+
+@audited
+class Course(models.Model):
+    students = models.ManyToManyField(Reader, through="EnrolmentProxy", related_name="courses")
+
+
+class Enrolment(models.Model):
+    """Its key is the pair."""
+
+    pk = models.CompositePrimaryKey("course", "student")
+    course = models.ForeignKey(Course, models.CASCADE)
+    student = models.ForeignKey(Reader, models.CASCADE)
+    mark = models.IntegerField(default=0)
+
+
+class EnrolmentProxy(Enrolment):
+    class Meta:
+        proxy = True
+
+
+class Team(models.Model):
+    """Not audited, but one of its children is."""
+
+    code = models.CharField(max_length=20, unique=True)
+    tags = models.ManyToManyField(Tag, related_name="teams")
+
+
+@audited
+class SeniorTeam(Team):
+    league = models.IntegerField(default=1)
+
+
+class VeteranTeam(SeniorTeam):
+    """A child of the audited child."""
+
+
+class YouthTeam(Team):
+    age = models.IntegerField(default=10)
+
+
+@audited
+class Labelled(models.Model):
+    labels = models.ManyToManyField(Tag, related_name="+")
+
+    class Meta:
+        abstract = True
+
+
+class Folder(Labelled):
+    """Its many-to-many field is that of its abstract parent."""
+
+
+@audited
+class Remark(models.Model):
+    """About anything."""
+
+    content_type = models.ForeignKey(ContentType, models.CASCADE, db_constraint=False)
+    object_id = models.PositiveBigIntegerField()
+    about = GenericForeignKey()
+
+
+@audited
+class Estate(models.Model):
+    """Every rule of ``on_delete`` that changes nothing points here."""
+
+    owner = models.ForeignKey("self", models.CASCADE, null=True, related_name="owned")
+    remarks = GenericRelation(Remark)
+
+
+class Lien(models.Model):
+    protects = models.ForeignKey(Estate, models.PROTECT, null=True, related_name="+")
+    restricts = models.ForeignKey(Estate, models.RESTRICT, null=True, related_name="+")
+
+
+@audited
+class Deed(models.Model):
+    """Points at what may be gone."""
+
+    estate = models.ForeignKey(Estate, models.DO_NOTHING, db_constraint=False, related_name="+")
+
+
+@audited(bulk="summary")
+class Sample(models.Model):
+    """A call that writes many of its rows leaves one event."""
+
+    name = models.CharField(max_length=50)
+    api_token = models.CharField(max_length=50, blank=True)
+    part_of = models.ForeignKey("self", models.CASCADE, null=True, related_name="parts")
+
+
+@audited(bulk="summary")
+class Reading(models.Model):
+    """Fast-deletable."""
+
+    number = models.IntegerField()
+    estate = models.ForeignKey(Estate, models.CASCADE, null=True)
+
+
+@audited(bulk="summary")
+class Hangar(Building):
+    planes = models.IntegerField(default=0)
+
+
+class Code(models.Model):
+    code = models.CharField(max_length=10, primary_key=True)
+
+
+@audited
+class Drawer(models.Model):
+    """Its far keys are text."""
+
+    codes = models.ManyToManyField(Code, related_name="+")
