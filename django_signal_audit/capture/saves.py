@@ -69,7 +69,8 @@ def _save_table(
     if watch is None or using is None or (raw and fixtures.is_left_out(self, raw=True)):
         loaded.forget(self)
         return bool(original(self, raw, cls, force_insert, force_update, using, update_fields))
-    touched = _touched(watch.plan, update_fields, raw=raw)
+    moved = _moved(watch.plan, update_fields)
+    touched = _touched(watch.plan, update_fields, moved, raw=raw)
     known, before = _in_flight.take(self, model)
     pk_before = self.pk
     state = state_of(connections[using])
@@ -82,7 +83,7 @@ def _save_table(
             updated = bool(
                 original(self, raw, cls, force_insert, force_update, using, update_fields)
             )
-            _record(self, watch, using, touched, before, updated=updated, raw=raw)
+            _record(self, watch, using, touched, moved, before, updated=updated, raw=raw)
     except BaseException:
         if pk_before is None and self._state.adding and state.commits == commits:
             # The INSERT was undone after it gave the instance its key.
@@ -136,10 +137,31 @@ def _is_recorded_by_child(instance: models.Model, model: type[models.Model]) -> 
     )
 
 
+def _moved(plan: ModelPlan, update_fields: Collection[str] | None) -> tuple[FieldPlan, ...]:
+    """Inherited columns that may be those of another row, for the link to it is written.
+
+    A child of several parents has one of their keys as its own, and links to the others. With
+    ``update_fields`` a link may be written without the columns that it leads to.
+    """
+    if update_fields is None:
+        return ()
+    parents: set[type[models.Model]] = set()
+    for parent, link in plan.model._meta.parents.items():
+        if link is None or link.primary_key:
+            continue
+        if link.name in update_fields or link.attname in update_fields:
+            parents.update((parent, *parent._meta.all_parents))
+    return tuple(f for f in plan.fields if f.field.model in parents) if parents else ()
+
+
 def _touched(
-    plan: ModelPlan, update_fields: Collection[str] | None, *, raw: bool
+    plan: ModelPlan,
+    update_fields: Collection[str] | None,
+    moved: tuple[FieldPlan, ...],
+    *,
+    raw: bool,
 ) -> tuple[FieldPlan, ...]:
-    """The recorded columns that an UPDATE may change."""
+    """The recorded columns that an UPDATE may change, and the row's own key."""
     if raw and plan.model._meta.parents:
         # A fixture's row is that of one table; its instance lacks the inherited columns.
         local = {f.name for f in plan.model._meta.local_concrete_fields}
@@ -150,7 +172,8 @@ def _touched(
         f
         for f in plan.fields
         if f.generated
-        or f.field.primary_key
+        or f.field is plan.model._meta.pk
+        or f in moved
         or f.name in update_fields
         or f.attname in update_fields
     )
@@ -172,6 +195,7 @@ def _record(
     watch: Watch,
     using: str,
     touched: tuple[FieldPlan, ...],
+    moved: tuple[FieldPlan, ...],
     before: Image | None,
     *,
     updated: bool,
@@ -183,12 +207,15 @@ def _record(
     model = watch.model
     data: dict[str, Any] = {"raw": True} if raw else {}
     fields = touched if updated or raw else watch.plan.fields
-    after = stored_image(instance, model, fields, using)
+    told = [f for f in fields if f not in moved] if moved else fields
+    after = stored_image(instance, model, told, using)
     pk = internals.pk_value(instance, model._meta)
     inherited = [f for f in watch.plan.fields if f not in touched] if raw and not updated else []
     if inherited:
         # The row of a fixture's child joins one of its parent's, which is there already.
         after.update(read_row(model, pk, inherited, using, lock=False) or {})
+    if moved:
+        after.update(read_row(model, pk, moved, using, lock=False) or {})
     if not updated:
         before = None
     elif before is None:

@@ -44,6 +44,7 @@ from tests.testapp.models import (
     Country,
     Crate,
     Document,
+    Engine,
     Ferry,
     Film,
     Garage,
@@ -1066,6 +1067,28 @@ def test_a_child_of_several_parents_is_recorded_once_with_all_inherited_columns(
     assert last_values(events) == stored_in(steamer)
     assert events[1].changes == {"name": ["a", "b"], "decks": [1, 7], "power": [5, 6]}
     assert events[2].changes == {"power": [6, 8]}
+
+
+def test_columns_of_a_child_of_several_parents_known_by_its_key_alone_leave_the_other_key():
+    Engine.objects.create()
+    steamer = Steamer.objects.create(name="a")
+    assert steamer.pk != steamer.engine_id
+    with capture_events() as events:
+        Steamer(pk=steamer.pk, name="b").save(update_fields=["name"])
+    assert [e.changes for e in events] == [{"name": ["a", "b"]}]
+
+
+def test_a_child_that_is_linked_to_another_parent_has_the_columns_of_that_one():
+    one, two = Steamer.objects.create(power=5), Steamer.objects.create(power=6)
+    other = Engine.objects.create(power=7)
+    one.engine_id, one.power = other.pk, 8
+    with capture_events() as events:
+        one.save(update_fields=["engine_ptr"])
+    before = two.engine_id - 1
+    assert [e.changes for e in events] == [
+        {"engine_id": [before, other.pk], "power": [5, 7], "engine_ptr": [before, other.pk]}
+    ]
+    assert last_values(events).items() <= stored_in(one).items()
 
 
 def test_a_parent_link_that_is_not_the_key():

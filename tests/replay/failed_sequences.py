@@ -83,6 +83,10 @@ FAILED = {
         Save("ItemProxy", 0, {}, load="only", how="delete_and_save"),
         Save("ItemProxy", 0, {}, load="only", how="delete_and_save", hold=0, using="other"),
     ),
+    # The key of a parent was told to be that of the instance, which no column had been given.
+    "some columns of a child of two parents, of which one has another key": (
+        Save("Amphibian", 0, {"garage": Row(0)}, load="construct", how="update_fields"),
+    ),
     # psycopg refuses to switch autocommit on amid a transaction: what was written must still be
     # recorded once, when it is committed.
     "a refused switch to autocommit": (
