@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -70,6 +71,11 @@ def start(path, *arguments, **options):
         stdout=subprocess.PIPE,
         **options,
     )
+
+
+def untraced_environment():
+    """For a program that is interrupted: amid coverage's tracer, its lock would stay locked."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
 def peak_of_export(count, path):

@@ -18,7 +18,16 @@ from django_signal_audit import exports, reader
 from django_signal_audit.event import Actor
 from django_signal_audit.management.commands import audit_export
 from tests.factories import make_event
-from tests.management.exporting import Terminal, error, export, lines, names, peak_of_export, start
+from tests.management.exporting import (
+    Terminal,
+    error,
+    export,
+    lines,
+    names,
+    peak_of_export,
+    start,
+    untraced_environment,
+)
 from tests.management.trails import NOON, store, write_lines
 from tests.testapp.models import Author, Document
 
@@ -704,7 +713,7 @@ def test_an_interrupt_leaves_no_file(tmp_path):
     output = tmp_path / "out.jsonl"
     part = tmp_path / "out.jsonl.part"
 
-    with start(path, "--output", str(output)) as program:
+    with start(path, "--output", str(output), env=untraced_environment()) as program:
         while not (part.exists() and part.stat().st_size) and program.poll() is None:
             pass
         program.send_signal(signal.SIGINT)
