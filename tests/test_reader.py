@@ -12,12 +12,12 @@ from django.test import override_settings
 
 from django_signal_audit import reader
 from django_signal_audit.event import Actor
+from django_signal_audit.event_shape import event_from_dict
 from django_signal_audit.exceptions import AuditError
 from django_signal_audit.formats import get_formatter
 from django_signal_audit.models import AuditRecord
 from django_signal_audit.reader import (
     FileTrail,
-    event_from_dict,
     read_database,
     read_databases,
 )

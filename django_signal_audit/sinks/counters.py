@@ -7,7 +7,18 @@ import threading
 from collections import Counter
 from typing import Literal
 
-Outcome = Literal["written", "dropped", "lost", "forwarded", "delayed"]
+Outcome = Literal[
+    "emitted",
+    "written",
+    "failed",
+    "dropped",
+    "spooled",
+    "lost",
+    "slow",
+    "truncated",
+    "forwarded",
+    "delayed",
+]
 
 # A signal handler or a finalizer may record an event while its own thread is counting one.
 _lock = threading.RLock()
