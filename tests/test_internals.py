@@ -1047,6 +1047,7 @@ def test_the_key_of_a_row_whose_parent_alone_has_one():
     assert internals.row_key(Restaurant(), Restaurant) is None
     assert internals.row_key(Restaurant(id=5), Restaurant) == 5
     assert internals.row_key(Restaurant(place_ptr_id=6), Restaurant) == 6
+    assert internals.row_key(Restaurant(id=5, place_ptr_id=6), Restaurant) == 5
     assert internals.row_key(Author(), Author) is None
 
 

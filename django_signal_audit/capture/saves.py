@@ -35,6 +35,7 @@ class _InFlight(threading.local):
 
     def __init__(self) -> None:
         self.images: list[tuple[models.Model, type[models.Model], Image | None]] = []
+        self.without_row: list[tuple[models.Model, type[models.Model]]] = []
 
     def take(self, instance: models.Model, model: type[models.Model]) -> tuple[bool, Image | None]:
         """Whether an image was read for this save, and the image."""
@@ -107,6 +108,14 @@ def _save_parents(
     using = kwargs["using"] if "using" in kwargs else args[0]
     with write_transaction(using, cls._meta.db_table):
         image = read_row(cls, key, watch.plan.fields, using, lock=True)
+        if image is None and _update_fields_of(args, kwargs) is not None:
+            # None will be made, and Django may have nothing to write to its table and go on. What
+            # it writes to the parents' tables is theirs to tell.
+            _in_flight.without_row.append((self, cls))
+            try:
+                return original(self, cls, *args, **kwargs)
+            finally:
+                _in_flight.without_row.pop()
         _in_flight.images.append((self, cls, image))
         try:
             inserted = original(self, cls, *args, **kwargs)
@@ -114,6 +123,11 @@ def _save_parents(
             _in_flight.images.pop()
             raise
     return inserted
+
+
+def _update_fields_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``update_fields`` of ``_save_parents(cls, using, update_fields, ...)``."""
+    return kwargs["update_fields"] if "update_fields" in kwargs else args[1]
 
 
 def _watch_of_save(instance: models.Model, model: type[models.Model]) -> Watch | None:
@@ -132,7 +146,9 @@ def _is_recorded_by_child(instance: models.Model, model: type[models.Model]) -> 
     if concrete is None or concrete is model:
         return False
     return any(
-        model in child._meta.all_parents and policy_for(child) is not None
+        model in child._meta.all_parents
+        and policy_for(child) is not None
+        and not any(one is instance and cls is child for one, cls in _in_flight.without_row)
         for child in (concrete, *concrete._meta.all_parents)
     )
 

@@ -40,13 +40,15 @@ def tries_update(instance: models.Model, model: type[models.Model], *, forced: b
 def row_key(instance: models.Model, model: type[models.Model]) -> Any:
     """The key of an instance's row in a table, before its parents' tables are written.
 
-    A child may as yet have the key of its parent alone.
+    A child may as yet have the key of its parent alone, or a link to another parent, which Django
+    sets to the key under which it writes the parent.
     """
     meta: Any = model._meta
     key = pk_value(instance, meta)
-    while key is None and meta.pk.remote_field is not None and meta.pk.remote_field.parent_link:
+    while meta.pk.remote_field is not None and meta.pk.remote_field.parent_link:
         meta = meta.pk.remote_field.model._meta
-        key = pk_value(instance, meta)
+        above = pk_value(instance, meta)
+        key = key if above is None else above
     return key
 
 

@@ -87,6 +87,20 @@ FAILED = {
     "some columns of a child of two parents, of which one has another key": (
         Save("Amphibian", 0, {"garage": Row(0)}, load="construct", how="update_fields"),
     ),
+    # The row before was looked for under the link that the instance had been given, which Django
+    # sets back to the key of its parent's row.
+    "a child is given another parent and keeps its own": (
+        Create("Car", {"depot": "a", "vehicle_ptr": Row(1)}, "update_or_create"),
+    ),
+    # A child without a row: Django writes what its parents have, and nothing told of it.
+    "some columns of the parents of a child whose row is gone": (
+        Savepoint(
+            (Create("Racer", {}, "create", hold=0),),
+            (Delete("Racer", 1, "keep_parents"),),
+            "commit",
+        ),
+        Save("Racer", 0, {"doors": 1}, load="held", how="update_fields"),
+    ),
     # psycopg refuses to switch autocommit on amid a transaction: what was written must still be
     # recorded once, when it is committed.
     "a refused switch to autocommit": (
