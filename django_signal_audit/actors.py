@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from django_signal_audit import internals
 from django_signal_audit.event import Actor
 from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.tasks import log_failure
 from django_signal_audit.values import safe_text, stable_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.http import HttpRequest
-
-logger = logging.getLogger("django_signal_audit")
 
 LABEL_LIMIT: Final = 255
 
@@ -92,12 +92,14 @@ class _LookUp:
 
     def __call__(self) -> Actor | None:
         if self._actor is None:
+            handled = sys.exception()
             try:
                 self._actor = to_actor(self._find())
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 - logged
                 # The session store may be down, a broken transaction or an event loop may refuse
                 # the query. The event is worth more than its actor's name.
-                logger.warning("The actor of this request could not be read.", exc_info=True)
+                message = "The actor of this request could not be read."
+                log_failure(message, error=exc, handled=handled, level=logging.WARNING)
                 return Actor("user", None, f"unresolved ({type(exc).__name__})")
         return self._actor
 

@@ -7,15 +7,18 @@ flush, so that a rolled-back savepoint can undo exactly what the database undid.
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
 import tempfile
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from django_signal_audit.event import AuditEvent
+    from django_signal_audit.sinks.counters import Outcome
     from django_signal_audit.sinks.routing import RouteKey
 
 UNWRITTEN: Final = 0
@@ -81,6 +84,7 @@ class TransactionBuffer:
     _flushes: int = 0
     _folding: int = 0
     _spilled: bool = False
+    _tally: list[tuple[int, dict[str, Counter[Outcome]]]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self._entries or self._chunks)
@@ -151,6 +155,7 @@ class TransactionBuffer:
         self._chunks = [c for chunk in self._chunks if (c := self._undone(chunk, mark, discard))]
         self._entries = _undo(self._entries, mark, discard)
         self._folding = sum(entry.folds for entry in self._entries if entry.flush == UNWRITTEN)
+        self._tally = [one for one in self._tally if one[0] <= mark.flush]
 
     def _index_of(self, savepoint: str) -> int | None:
         """A name that is used twice means the savepoint that was set last, as in SQL."""
@@ -183,6 +188,37 @@ class TransactionBuffer:
         _write(self._entries, write, number)
         self._flushes = number
         self._folding = 0
+
+    def tally(self, alias: str, numbers: Mapping[Outcome, int]) -> None:
+        """Remember what to count of a sink once the transaction is committed.
+
+        It is called while ``flush`` writes; a rollback to a savepoint before that forgets it.
+
+        Args:
+            alias: of the sink.
+            numbers: what to count.
+        """
+        number = self._flushes + 1
+        if not self._tally or self._tally[-1][0] != number:
+            self._join_tallies()
+            self._tally.append((number, {}))
+        self._tally[-1][1].setdefault(alias, Counter()).update(numbers)
+
+    def _join_tallies(self) -> None:
+        """Join the last two, unless a savepoint that is still open may part them again."""
+        if len(self._tally) < 2:  # noqa: PLR2004 - two
+            return
+        (older, counts), (newer, more) = self._tally[-2:]
+        if any(older <= mark.flush < newer for mark in self._marks):
+            return
+        for alias, numbers in more.items():
+            counts.setdefault(alias, Counter()).update(numbers)
+        del self._tally[-1]
+
+    @property
+    def tallied(self) -> list[tuple[str, Mapping[Outcome, int]]]:
+        """What to count, by alias of the sink."""
+        return [item for _, counts in self._tally for item in counts.items()]
 
     def spill(self) -> None:
         """Move flushed entries out of memory.
@@ -240,6 +276,15 @@ class TransactionBuffer:
         """Forget everything; the transaction has ended."""
         if self._file is not None:
             self._file.close()
+
+    def abandon(self) -> None:
+        """Forget everything in a forked child: it is the parent's, whose temporary file this is."""
+        if self._file is not None:
+            # Closing a file that was read from moves its position, which the parent shares.
+            nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(nothing, self._file.fileno(), inheritable=False)
+            os.close(nothing)
+        self.clear()
 
 
 def _read(chunk: _Chunk) -> list[Entry]:

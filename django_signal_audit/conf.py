@@ -8,6 +8,7 @@ attribute look-up.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -44,6 +45,8 @@ class Config:
         RECORD_FIXTURES: also record what ``loaddata`` and other raw saves write.
         BLIND_WRITES: what becomes of a statement that writes to an audited table outside of
             capture: ``ignore``, ``record``, ``warn`` or ``raise``.
+        STATE_DIR: absolute path of a directory, local to the machine, for what must outlive a
+            process: the spools of sinks that failed, and the counters. ``None`` for neither.
     """
 
     MODELS: Mapping[str, Any] = field(default_factory=dict)
@@ -58,6 +61,7 @@ class Config:
     RECORD_UNCHANGED: bool = False
     RECORD_FIXTURES: bool = True
     BLIND_WRITES: str = "ignore"
+    STATE_DIR: str | os.PathLike[str] | None = None
 
 
 KEYS: Final = tuple(f.name for f in fields(Config))
@@ -163,7 +167,7 @@ def _parse_sound(raw: Any) -> tuple[Config, list[AuditConfigurationError]]:
     return Config(**sound), mistakes
 
 
-def _mistakes(key: Any, value: Any) -> Iterator[AuditConfigurationError]:  # noqa: C901 - one branch for each kind of value
+def _mistakes(key: Any, value: Any) -> Iterator[AuditConfigurationError]:
     if key not in KEYS:
         yield AuditConfigurationError(
             f"{SETTING} has no key {key!r}.", hint=nearest(key, KEYS), number="E001"
@@ -188,11 +192,27 @@ def _mistakes(key: Any, value: Any) -> Iterator[AuditConfigurationError]:  # noq
         else:
             example = value if isinstance(value, str) else "name"
             yield _wrong_value(key, value, f"Write a list of names, such as [{example!r}].")
-    elif key in _SWITCHES:
+    else:
+        yield from _single_mistakes(key, value)
+
+
+def _single_mistakes(key: str, value: Any) -> Iterator[AuditConfigurationError]:
+    if key in _SWITCHES:
         if not isinstance(value, bool):
             yield _wrong_value(key, value, "Write True or False.")
-    elif key in _CHOICES and value not in _CHOICES[key]:
-        yield _wrong_value(key, value, nearest(value, _CHOICES[key]))
+    elif key in _CHOICES:
+        if value not in _CHOICES[key]:
+            yield _wrong_value(key, value, nearest(value, _CHOICES[key]))
+    elif key == "STATE_DIR" and value is not None and not _is_absolute(value):
+        # Processes are started in different places, and must find the same directory.
+        yield _wrong_value(key, value, "Write an absolute path, such as BASE_DIR / 'audit-state'.")
+
+
+def _is_absolute(value: Any) -> bool:
+    if not isinstance(value, (str, os.PathLike)):
+        return False
+    path = os.fspath(value)
+    return isinstance(path, str) and os.path.isabs(path) and "\0" not in path  # noqa: PTH117 - any text
 
 
 def _text_mistakes(

@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context, ContextVar, Token
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self, TypeGuard, TypeVar, cast
 
 import structlog
@@ -78,7 +78,7 @@ class Surroundings:
 
 
 def surroundings() -> Surroundings:
-    """The present actor, reason, cause and context, still unredacted."""
+    """The present actor, reason, cause and context; the last three are still unredacted."""
     request = _request.get()
     context: dict[str, Any] = {}
     secrets: frozenset[str] = frozenset()
@@ -88,13 +88,21 @@ def surroundings() -> Surroundings:
     context.update(structlog.contextvars.get_contextvars())
     context.update(_values.get())
     return Surroundings(
-        actor=current_actor(),
-        on_behalf_of=_on_behalf_of.get(),
+        actor=_without_secrets(current_actor()),
+        on_behalf_of=_without_secrets(_on_behalf_of.get()),
         reason=_reason.get(),
         cause=_cause.get(),
         context=context,
         secrets=secrets,
     )
+
+
+def _without_secrets(actor: Actor | None) -> Actor | None:
+    """The actor with a label that shows no secret; a service may be named by its URL."""
+    if actor is None:
+        return None
+    label = redactor().scrub_text(actor.label)
+    return actor if label == actor.label else replace(actor, label=label)
 
 
 def current_actor() -> Actor | None:

@@ -21,22 +21,22 @@ from django_signal_audit import conf, internals
 from django_signal_audit.buffer import Entry, TransactionBuffer
 from django_signal_audit.coalescing import coalesced
 from django_signal_audit.sinks import counters
+from django_signal_audit.sinks.after_commit import dispatch_after_commit
 from django_signal_audit.sinks.delivery import (
-    dispatch_after_commit,
-    log_loss,
+    count_lost,
+    count_written,
     survivors_by_route,
     write_survivor,
     write_transactional,
 )
 from django_signal_audit.sinks.following import Committed
+from django_signal_audit.tasks import log_failure
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from django_signal_audit.event import AuditEvent
     from django_signal_audit.sinks.routing import Route
-
-logger = logging.getLogger("django_signal_audit")
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ def flush(connection: BaseDatabaseWrapper, state: ConnectionState) -> None:
 
     def write(entries: list[Entry]) -> None:
         internals.begin_for_raw_statements(connection)
-        write_transactional(connection, entries, in_transaction=True)
+        write_transactional(connection, entries, tally=state.buffer.tally)
 
     state.busy = True
     try:
@@ -111,6 +111,7 @@ def deliver_ended(state: ConnectionState) -> None:
     try:
         entries = itertools.chain.from_iterable(ended.batches())
         state.committed.add((entry.event for entry in entries), complete=not ended.has_spilled)
+        _count(ended)
         dispatch_after_commit(ended.batches())
     finally:
         ended.clear()
@@ -121,7 +122,13 @@ def end_quietly(state: ConnectionState) -> None:
     ended = state.end()
     if ended.has_spilled:
         state.committed.add((), complete=False)
+    _count(ended)
     ended.clear()
+
+
+def _count(ended: TransactionBuffer) -> None:
+    for alias, numbers in ended.tallied:
+        counters.count_all(alias, numbers)
 
 
 def end_in_failure(
@@ -165,19 +172,25 @@ def _write_survivors(
             write_survivor(connection, route, events)
             state.original["commit"]()
         except Exception as exc:  # noqa: BLE001 - logged and counted; the first error is on its way
-            log_loss(route, events, exc, handled)
+            count_lost(route, events, exc, handled)
             _roll_back_quietly(state)
         else:
-            counters.count(route.alias, "written", len(events))
+            count_written(route, len(events))
             state.committed.add(events)
 
 
 def _roll_back_quietly(state: ConnectionState) -> None:
+    handled = sys.exception()
     try:
         state.original["rollback"]()
-    except Error:
+    except Error as exc:
         # Django closes a connection that cannot roll back; so does its next user.
-        logger.warning("A connection could not be rolled back.", exc_info=True)
+        log_failure(
+            "A connection could not be rolled back.",
+            error=exc,
+            handled=handled,
+            level=logging.WARNING,
+        )
 
 
 def _write_survivors_anew(
@@ -193,9 +206,9 @@ def _write_survivors_anew(
                 write_survivor(fresh, route, events)
                 fresh.commit()
             except Exception as exc:  # noqa: BLE001 - logged and counted; the first error is on its way
-                log_loss(route, events, exc, handled)
+                count_lost(route, events, exc, handled)
                 fresh.close()
             else:
-                counters.count(route.alias, "written", len(events))
+                count_written(route, len(events))
     finally:
         fresh.close()

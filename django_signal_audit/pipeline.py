@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import Context, copy_context
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 Observer = Callable[[AuditEvent], None]
 
 _observers: list[Observer] = []
-_observers_lock = threading.Lock()
 _waiting: list[tuple[Context, Act]] = []
 _sinks_known = False
 
@@ -235,13 +233,11 @@ def build_act(act: Act, *, in_database: bool = True) -> AuditEvent:
 @contextmanager
 def observe(observer: Observer) -> Iterator[None]:
     """Show every event to a function while the block runs, from any thread."""
-    with _observers_lock:
-        _observers.append(observer)
+    _observers.append(observer)
     try:
         yield
     finally:
-        with _observers_lock:
-            _observers.remove(observer)
+        _observers.remove(observer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +302,7 @@ def _processed(
             event = run(processors, event)
     except DropEvent:
         for route in (*routes.transactional, *routes.after_commit):
-            counters.count(route.alias, "dropped", 1)
+            counters.count_all(route.alias, {"emitted": 1, "dropped": 1})
         raise
     key = _key_of(event, key[-1])
     return event, key, routes_for(key)

@@ -9,21 +9,17 @@ Both sources apply the same ``TrailFilter`` and yield the same ``AuditEvent``.
 from __future__ import annotations
 
 import heapq
-import os
-import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
-import orjson
 from django.db import DatabaseError, connections
 
 from django_signal_audit import conf
-from django_signal_audit.event_shape import event_from_dict
 from django_signal_audit.exceptions import AuditError
+from django_signal_audit.file_trail import FileTrail, list_rotated
 from django_signal_audit.models import AuditRecord, record_table_exists
 from django_signal_audit.sinks import FileSink, routing
 from django_signal_audit.sinks.aliases import own_databases
@@ -32,11 +28,18 @@ from django_signal_audit.trail_filter import TrailFilter
 if TYPE_CHECKING:
     from django_signal_audit.event import AuditEvent
 
-PAGE_SIZE: Final = 500
+__all__ = [
+    "FileTrail",
+    "has_database_sink",
+    "has_trail",
+    "list_rotated",
+    "read_database",
+    "read_databases",
+    "trail_databases",
+    "trail_files",
+]
 
-# The values of an event are bounded by VALUE_LIMIT; a "line" beyond this is damage, such as the
-# zeros that a file system leaves after a power cut.
-MAX_LINE: Final = 64 * 1024 * 1024
+PAGE_SIZE: Final = 500
 
 _JSON_FORMATS: Final = ("json", "django_signal_audit.formats.json.processors")
 _DUMMY_ENGINE: Final = "django.db.backends.dummy"
@@ -124,45 +127,6 @@ def _with_own(
     yield from heapq.merge(waiting, *rest, key=_order)
 
 
-class FileTrail:
-    """The events that files of JSON lines hold, in the order of the lines, each event once.
-
-    Lines that are no event - torn by a killed process, or of another format - are left out
-    and counted. What is appended while a file is read is left to the next reading.
-
-    Args:
-        paths: the files; read one after the other.
-        trail_filter: which events; all of them if left out.
-
-    Attributes:
-        damaged: how many lines of each file the last reading left out.
-    """
-
-    def __init__(self, paths: Iterable[Path], trail_filter: TrailFilter | None = None) -> None:
-        self.paths: Final = tuple(dict.fromkeys(paths))
-        self.damaged: dict[Path, int] = dict.fromkeys(self.paths, 0)
-        self._filter = trail_filter or TrailFilter()
-
-    def __iter__(self) -> Iterator[AuditEvent]:
-        """Read the files.
-
-        Raises:
-            OSError: a file cannot be read.
-        """
-        self.damaged = dict.fromkeys(self.paths, 0)
-        with closing(_SeenIds()) as seen:
-            for path in self.paths:
-                with path.open("rb") as file:
-                    for line in _lines(file):
-                        try:
-                            event = event_from_dict(orjson.loads(line))
-                        except ValueError:
-                            self.damaged[path] += 1
-                            continue
-                        if self._filter.matches(event) and seen.add(event.id):
-                            yield event
-
-
 def trail_databases() -> list[str]:
     """The aliases whose database has the table of records.
 
@@ -195,7 +159,8 @@ def trail_files() -> dict[str, Path]:
     """The files from which a trail can be read: those of the file sinks in ``json`` format.
 
     Returns:
-        Sink alias to path; the file need not exist yet.
+        Sink alias to path; the file need not exist yet. Those rotated away from it are found by
+        ``list_rotated``, and read by ``FileTrail(paths, rotated=True)``.
     """
     said = conf.current().SINKS
     return {
@@ -204,40 +169,6 @@ def trail_files() -> dict[str, Path]:
         if isinstance(route.sink, FileSink)
         and said[route.alias].get("FORMAT", route.sink.default_format) in _JSON_FORMATS
     }
-
-
-class _SeenIds:
-    """A set of ids that grows on disk: SQLite moves a nameless database there as needed."""
-
-    def __init__(self) -> None:
-        self._connection = sqlite3.connect("", check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode = OFF")
-        self._connection.execute("CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID")
-
-    def add(self, identifier: uuid.UUID) -> bool:
-        """Add an id; whether it is new."""
-        statement = "INSERT OR IGNORE INTO seen VALUES (?)"
-        return self._connection.execute(statement, (identifier.bytes,)).rowcount == 1
-
-    def close(self) -> None:
-        """Remove what is on disk."""
-        self._connection.close()
-
-
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines, up to what is the end of the file now; an overlong one is cut, so damaged."""
-    end = os.fstat(file.fileno()).st_size
-    position = 0
-    while position < end:
-        line = file.readline(MAX_LINE)
-        if not line:  # someone has cut the file meanwhile
-            return
-        position += len(line)
-        if not line.isspace():
-            yield line
-        while len(line) == MAX_LINE and not line.endswith(b"\n"):
-            line = file.readline(MAX_LINE)
-            position += len(line)
 
 
 def _to_event(record: AuditRecord, alias: str) -> AuditEvent:

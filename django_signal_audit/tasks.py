@@ -193,11 +193,13 @@ def _with_own_connections(work: Callable[[], object]) -> Callable[[], None]:
 
 
 def _close_connections() -> None:
+    handled = sys.exception()
     try:
         connections.close_all()
-    except Exception:
+    except Exception as exc:  # noqa: BLE001 - logged
         # The event may well be written: this must not be reported as its loss.
-        logger.warning("A connection could not be closed.", exc_info=True)
+        message = "A connection could not be closed."
+        log_failure(message, error=exc, handled=handled, level=logging.WARNING)
 
 
 def _without_loop(write: Callable[[], None]) -> None:
@@ -248,9 +250,13 @@ def _forget_detour(handled: BaseException | None) -> None:
 
 
 def log_failure(
-    message: str, *args: Any, error: BaseException, handled: BaseException | None
+    message: str,
+    *args: Any,
+    error: BaseException,
+    handled: BaseException | None,
+    level: int = logging.ERROR,
 ) -> None:
-    """Log that an event could not be recorded, and nothing of what the program was handling.
+    """Log a failure that is swallowed, and nothing of what the program was handling.
 
     Python chains an exception to the one that is being handled when it is raised. That one is
     the user's: its text was not redacted and may quote a secret.
@@ -258,11 +264,12 @@ def log_failure(
     Args:
         message: for the log, with ``args``.
         *args: of the message.
-        error: why the event could not be recorded; the caller swallows it.
+        error: such as why an event could not be recorded; the caller swallows it.
         handled: the user's exception.
+        level: of the log line.
     """
     _unchain(error, handled)
-    logger.error(message, *args, exc_info=error)
+    logger.log(level, message, *args, exc_info=error)
 
 
 def _unchain(error: BaseException, handled: BaseException | None) -> None:

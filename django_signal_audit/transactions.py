@@ -17,11 +17,9 @@ from django.db import connections, transaction
 from django_signal_audit import conf, internals
 from django_signal_audit.ids import uuid7
 from django_signal_audit.outcomes import ConnectionState, end_in_failure, flush
+from django_signal_audit.sinks.after_commit import dispatch_after_commit
 from django_signal_audit.sinks.aliases import own_databases
-from django_signal_audit.sinks.delivery import (
-    dispatch_after_commit,
-    write_transactional,
-)
+from django_signal_audit.sinks.delivery import write_transactional
 from django_signal_audit.sinks.following import Committed
 from django_signal_audit.sinks.routing import routes_for
 from django_signal_audit.wrapping import STATE, state_of
@@ -152,7 +150,7 @@ def _deliver_now(connection: BaseDatabaseWrapper, entry: Entry) -> None:
     entries = [entry]
     try:
         if routes_for(entry.key).transactional:
-            write_transactional(connection, entries, in_transaction=False)
+            write_transactional(connection, entries, tally=None)
     finally:
         dispatch_after_commit([entries])
     committed = Committed()

@@ -9,8 +9,10 @@ transaction; the other sinks follow just after COMMIT, before the users' ``on_co
 from __future__ import annotations
 
 import functools
-import logging
+import os
+import sys
 from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 from django.db import Error
 
@@ -22,13 +24,15 @@ from django_signal_audit.outcomes import (
     end_quietly,
     flush,
 )
+from django_signal_audit.tasks import log_failure
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-logger = logging.getLogger("django_signal_audit")
 
 STATE: Final = "_signal_audit_state"
+
+_wrapped: WeakSet[BaseDatabaseWrapper] = WeakSet()
 
 
 def state_of(connection: BaseDatabaseWrapper) -> ConnectionState:
@@ -58,6 +62,7 @@ def _install(connection: BaseDatabaseWrapper) -> ConnectionState:
     if connection.vendor == "mysql":
         statements.watch(connection, state)
     setattr(connection, STATE, state)
+    _wrapped.add(connection)
     return state
 
 
@@ -124,10 +129,12 @@ def _end_what_sinks_began(connection: BaseDatabaseWrapper, state: ConnectionStat
     """
     if not internals.is_left_open(connection):
         return
+    handled = sys.exception()
     try:
         state.original["commit"]()
-    except Error:
-        logger.exception("What a sink wrote after COMMIT was rolled back.")
+    except Error as exc:
+        message = "What a sink wrote after COMMIT was rolled back."
+        log_failure(message, error=exc, handled=handled)
         state.original["rollback"]()
 
 
@@ -209,3 +216,19 @@ def _set_autocommit_and_deliver(
     finally:
         if connection.autocommit:
             deliver_ended(state)
+
+
+def _leave_to_the_parent() -> None:
+    """In a forked child: forget what the parent's transactions hold, without writing it.
+
+    Their fate is the parent's to know and to record. A child that closes the inherited
+    connection, as it should, would otherwise record the custom events as those of a
+    transaction that failed.
+    """
+    for connection in list(_wrapped):
+        state = state_of(connection)
+        state.committed.forget()
+        state.end().abandon()
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from django.db import connection
+
 SCRIPTS = Path(__file__).parent / "scripts"
 
 
@@ -23,3 +25,16 @@ def run_script(script, database, *arguments):
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def database_of_a_script(tmp_path):
+    """The settings of the database that processes share: a file, or the server's."""
+    given = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return {
+            "ENGINE": given["ENGINE"],
+            "NAME": str(tmp_path / "db.sqlite3"),
+            "OPTIONS": {"init_command": "PRAGMA synchronous=OFF"},
+        }
+    keys = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
+    return {key: given[key] for key in keys}

@@ -442,3 +442,28 @@ def test_what_was_flushed_is_nothing_to_fold_until_it_is_undone(buffer, table):
     assert not buffer.may_fold
     buffer.roll_back_to("s2")
     assert buffer.may_fold
+
+
+def test_what_is_to_be_counted_is_kept_together_unless_a_savepoint_parts_it(buffer, table):
+    def flush(alias="db"):
+        add(buffer, "a")
+        buffer.flush(lambda entries: buffer.tally(alias, {"written": len(entries)}))
+
+    for number in range(1000):
+        buffer.mark(f"{number}")
+        flush()
+        buffer.release(f"{number}")
+    assert len(buffer._tally) == 2
+    assert sum(numbers["written"] for _, numbers in buffer.tallied) == 1000
+    flush("other")
+    buffer.mark("outer")
+    flush()
+    flush("other")
+    flush()
+    assert len(buffer._tally) == 3
+    assert sum(numbers["written"] for _, numbers in buffer.tallied) == 1004
+    buffer.roll_back_to("outer")
+    assert sorted((alias, dict(n)) for alias, n in buffer.tallied) == [
+        ("db", {"written": 1000}),
+        ("other", {"written": 1}),
+    ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -154,3 +155,17 @@ def test_a_wrong_dict_of_sinks_is_not_printed():
 def test_blind_writes_are_one_of_four(value, advice):
     with pytest.raises(AuditConfigurationError, match=rf"\['BLIND_WRITES'\] is .* {advice}"):
         conf.parse({"BLIND_WRITES": value})
+
+
+@pytest.mark.parametrize("value", ["state", 5, b"/state", "/a\0b", Path("state")])
+def test_the_directory_of_state_is_an_absolute_path(value):
+    with pytest.raises(AuditConfigurationError) as wrong:
+        conf.parse({"STATE_DIR": value})
+
+    assert wrong.value.problem == f"SIGNAL_AUDIT['STATE_DIR'] is {value!r}."
+    assert wrong.value.hint == "Write an absolute path, such as BASE_DIR / 'audit-state'."
+
+
+@pytest.mark.parametrize("value", [None, "/var/lib/app", Path("/var/lib/app")])
+def test_the_directory_of_state_may_be_text_or_a_path(value):
+    assert value == conf.parse({"STATE_DIR": value}).STATE_DIR

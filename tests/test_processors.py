@@ -404,8 +404,8 @@ def test_what_they_drop_is_recorded_nowhere_and_counted():
     assert [record.object_type for record in AuditRecord.objects.all()] == ["testapp.book"]
     assert Author.objects.count() == 1
     assert counters.snapshot() == {
-        "db": {"dropped": 2, "written": 1},
-        "memory": {"dropped": 2, "written": 1},
+        "db": {"emitted": 3, "dropped": 2, "written": 1},
+        "memory": {"emitted": 3, "dropped": 2, "written": 1},
     }
 
 

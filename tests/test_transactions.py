@@ -800,7 +800,7 @@ def test_what_a_sink_wrote_before_it_failed_on_a_new_connection_is_undone(disk):
             act("tried", using=disk)
             FaultySink.error = RuntimeError("no")
             connections[disk].close()
-        assert counters.snapshot() == {"default": {"lost": 1}}
+        assert counters.snapshot() == {"default": {"emitted": 1, "failed": 1, "lost": 1}}
     assert told(disk) == []
 
 
@@ -988,7 +988,10 @@ def test_a_loss_is_logged_with_the_id_of_the_event(caplog):
             Author.objects.create(name="a")
         (event,) = routing.all_routes()[1].sink.events
         assert str(event.id) in caplog.text
-        assert counters.snapshot() == {"default": {"lost": 1}, "memory": {"written": 1}}
+        assert counters.snapshot() == {
+            "default": {"emitted": 1, "failed": 1, "lost": 1},
+            "memory": {"emitted": 1, "written": 1},
+        }
     assert told() == []
 
 
@@ -1005,7 +1008,7 @@ def test_a_custom_event_that_cannot_be_written_is_counted_when_the_transaction_f
         with pytest.raises(OursError), transaction.atomic():
             act("tried")
             raise OursError
-        assert counters.snapshot() == {"default": {"lost": 1}}
+        assert counters.snapshot() == {"default": {"emitted": 1, "failed": 1, "lost": 1}}
         assert connection.autocommit
     assert "lost 1 event" in caplog.text
 
@@ -1027,7 +1030,7 @@ def test_a_rollback_that_fails_once_a_custom_event_is_lost_hides_no_error(monkey
             act("tried")
             FaultySink.error = RuntimeError("no")
             raise OursError
-        assert counters.snapshot() == {"default": {"lost": 1}}
+        assert counters.snapshot() == {"default": {"emitted": 1, "failed": 1, "lost": 1}}
     assert len(calls) == 2
     assert "A connection could not be rolled back." in caplog.text
     assert told() == []
@@ -1038,7 +1041,9 @@ def test_with_the_policy_log_a_custom_event_outside_of_a_transaction_is_counted(
         act("written")
         ListSink.error = RuntimeError("no")
         act("lost")
-        assert counters.snapshot() == {"default": {"written": 1, "lost": 1}}
+        assert counters.snapshot() == {
+            "default": {"emitted": 2, "failed": 1, "written": 1, "lost": 1}
+        }
     assert texts(ListSink.written) == ["written"]
     assert "Audit sink 'default' (ListSink) lost 1 event" in caplog.text
 
@@ -1047,7 +1052,7 @@ def test_a_sink_that_fails_after_commit_stops_no_other(caplog):
     with sinks(broken={"BACKEND": BrokenSink}, memory=MEMORY, default=DATABASE):
         Author.objects.create(name="a")
         assert texts(routing.all_routes()[1].sink.events) == ["a"]
-        assert counters.snapshot()["broken"] == {"lost": 1}
+        assert counters.snapshot()["broken"] == {"emitted": 1, "failed": 1, "lost": 1}
     assert told() == created("a")
     assert "Audit sink 'broken' (BrokenSink) lost" in caplog.text
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from django_signal_audit import conf
-from django_signal_audit.checks.findings import look, warning
+from django_signal_audit.checks.findings import Findings, look, warning
 
 if TYPE_CHECKING:
     from django.apps import AppConfig
@@ -42,4 +42,21 @@ def check_deployment(
                     "W082",
                 )
             )
+    found.extend(_unseen_losses(findings))
     return found
+
+
+def _unseen_losses(findings: Findings) -> list[CheckMessage]:
+    """Sinks that may lose events, which nobody counts for all processes."""
+    losing = [route.alias for route in findings.routes if route.promise != "transactional"]
+    if not losing or findings.said.STATE_DIR is not None:
+        return []
+    return [
+        warning(
+            f"Audit sink {losing[0]!r} may lose events, and each process counts its losses for "
+            "itself alone.",
+            f"Set {conf.SETTING}['STATE_DIR'], a directory of this machine, so that manage.py "
+            "audit_status sees what all processes count.",
+            "W083",
+        )
+    ]

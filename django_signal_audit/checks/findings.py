@@ -131,7 +131,7 @@ def _routes(said: conf.Config) -> tuple[tuple[Route, ...], list[AuditConfigurati
     mistakes: list[AuditConfigurationError] = []
     for alias, entry in said.SINKS.items():
         try:
-            routes.append(routing.build_route(alias, entry))
+            routes.append(routing.build_route(alias, entry, said.STATE_DIR))
         except AuditConfigurationError as exc:
             mistakes += exc.all()
     return tuple(routes), mistakes

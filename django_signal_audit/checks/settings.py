@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django_signal_audit import conf
 from django_signal_audit.checks.environment import shown_variables
-from django_signal_audit.checks.findings import look, message, warning
+from django_signal_audit.checks.findings import error, look, message, warning
 from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.sinks import state
 
 if TYPE_CHECKING:
     from django.apps import AppConfig
@@ -29,6 +31,7 @@ def check_settings(
             if not findings.mistakes:
                 raise
     found.extend(shown_variables(findings))
+    found.extend(_state_dir_errors(findings.said))
     if not findings.said.SINKS:
         found.append(
             warning(
@@ -38,3 +41,10 @@ def check_settings(
             )
         )
     return found
+
+
+def _state_dir_errors(said: conf.Config) -> list[CheckMessage]:
+    problem = None if said.STATE_DIR is None else state.find_problem(Path(said.STATE_DIR))
+    if problem is None:
+        return []
+    return [error(f"{conf.SETTING}['STATE_DIR']: {problem[0]}", problem[1], "E037")]

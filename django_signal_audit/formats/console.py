@@ -41,6 +41,7 @@ LONGEST: Final = 100
 
 _EVENT_WIDTH: Final = 12
 _LEVEL_WIDTH: Final = 8
+_TEXT: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _PLAIN: Final = re.compile(r"[\w.@+/:-]+")
 
 _LEVELS: Final = {
@@ -152,7 +153,16 @@ def _json(value: Any) -> str:
         # The closing quote stays.
         return _json_text(value[:LONGEST]) + ("..." if len(value) > LONGEST else "")
     text = _json_text(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return text if len(text) <= LONGEST else f"{_closed(text[:LONGEST])}..."
+
+
+def _closed(head: str) -> str:
+    """The beginning of JSON with its last text closed: else what follows would seem to be text."""
+    if '"' not in _TEXT.sub("", head):
+        return head
+    if (len(head) - len(head.rstrip("\\"))) % 2:
+        head = head[:-1]  # half an escape, which would take the quote with it
+    return f'{head}"'
 
 
 def _json_text(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from structlog.processors import JSONRenderer
 
-from django_signal_audit.formats._visible import ACTING_CHARACTERS
+from django_signal_audit.formats._visible import ESCAPED_CHARACTERS
 
 if TYPE_CHECKING:
     import re
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def _escape(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
+    units = match[0].encode("utf-16-be").hex()  # beyond the first plane: a surrogate pair
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def serialize(value: Any, **options: Any) -> bytes:
@@ -27,13 +28,13 @@ def serialize(value: Any, **options: Any) -> bytes:
         options: as for ``orjson.dumps``.
 
     Returns:
-        One line of JSON that reads back as the same value; DEL, C1 controls, line
-        separators and controls of direction are written as ``\uXXXX``.
+        One line of JSON that reads back as the same value; DEL, C1 controls, line separators,
+        controls of direction and characters that nobody sees are written as ``\uXXXX``.
     """
     line = orjson.dumps(value, **options)
     if line.isascii() and b"\x7f" not in line:  # nearly always, and it costs next to nothing
         return line
-    return ACTING_CHARACTERS.sub(_escape, line.decode()).encode()
+    return ESCAPED_CHARACTERS.sub(_escape, line.decode()).encode()
 
 
 def processors() -> list[Processor]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from structlog.processors import LogfmtRenderer
 
-from django_signal_audit.formats._visible import ACTING_CHARACTERS, visible
+from django_signal_audit.formats._visible import ESCAPED_CHARACTERS, visible
 from django_signal_audit.formats.json import serialize
 from django_signal_audit.values import free_key
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FIRST: Final = ("timestamp", "level", "event")
 
-_NOT_IN_KEYS: Final = re.compile(rf'[\s="]|{ACTING_CHARACTERS.pattern}')
+_NOT_IN_KEYS: Final = re.compile(rf'[\s="]|{ESCAPED_CHARACTERS.pattern}')
 
 
 def flatten(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:

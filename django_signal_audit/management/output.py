@@ -5,15 +5,74 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from django.core.management.base import CommandError
 
+from django_signal_audit.exceptions import AuditError
+from django_signal_audit.sinks import FileSink, routing, state
+from django_signal_audit.sinks._rotation import rotated_files
+
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _MODE: Final = 0o640  # less the umask; a trail is not for everyone
+
+
+def refuse_trail(path: Path, read: Iterable[Path]) -> None:
+    """Refuse an output that would replace a part of the trail itself.
+
+    Those are what is read, and whatever the settings name: the files of file sinks with
+    those rotated away from them, and those in ``STATE_DIR``.
+
+    Args:
+        path: the output that is wanted; no other name of such a file either, and it need not
+            exist yet.
+        read: the files that are read.
+
+    Raises:
+        CommandError: it is one of them, or what the settings name cannot be found out.
+    """
+    target = Path(os.path.realpath(path))
+    # The part is emptied, so it must be none of them, either.
+    ours = (target, _part_of(target))
+    try:
+        for file in (*read, *_kept_files()):
+            if any(_is_same(our, file) for our in ours):
+                raise CommandError(
+                    f"{path} may not be the output: {file} is a part of the trail, and its events "
+                    "would be lost. Choose another path."
+                )
+        folder = state.directory()
+        if folder is not None and target.parent == Path(os.path.realpath(folder)):
+            raise CommandError(
+                f"{path} may not be the output: {folder} is the STATE_DIR, where spools are kept. "
+                "Choose a path in another directory."
+            )
+    except (AuditError, OSError) as error:
+        raise CommandError(f"Whether {path} is a part of the trail is unknown: {error}") from error
+
+
+def _kept_files() -> Iterator[Path]:
+    for route in routing.all_routes():
+        if isinstance(route.sink, FileSink):
+            yield route.sink.path
+            with suppress(FileNotFoundError):  # the directory is still to be made
+                for names in rotated_files(route.sink.path).values():
+                    yield from names
+    folder = state.directory()
+    if folder is not None and folder.is_dir():
+        yield from folder.iterdir()
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    if path == Path(os.path.realpath(other)):
+        return True
+    try:
+        return path.samefile(other)
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -29,7 +88,7 @@ def whole_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     """
     # Renaming over a link would replace the link.
     target = Path(os.path.realpath(path))
-    part = target.with_name(f"{target.name}.part")
+    part = _part_of(target)
     try:
         _refuse(path, target, overwrite=overwrite)
         # Without O_TRUNC: it may be another process's part.
@@ -49,6 +108,10 @@ def whole_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
         _sync_directory(target.parent)
     except OSError as error:
         raise CommandError(_advice(path, target, error)) from error
+
+
+def _part_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.part")
 
 
 def _refuse(path: Path, target: Path, *, overwrite: bool) -> None:

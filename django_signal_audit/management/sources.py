@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.core.management.base import CommandError
@@ -24,15 +26,21 @@ class Source:
     Args:
         selection: which events, and of which databases.
         note: called with what the user should know, such as which file is read.
+        files: to read instead of what the settings name, and no others.
 
     Raises:
         CommandError: there is no trail, or it cannot be read.
     """
 
-    def __init__(self, selection: Selection, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        selection: Selection,
+        note: Callable[[str], None],
+        files: Sequence[Path] = (),
+    ) -> None:
         self._note = note
         with _explained():
-            self._trail = self._find(selection)
+            self._trail = self._read_files(selection, files) if files else self._find(selection)
 
     def __iter__(self) -> Iterator[AuditEvent]:
         """Read the trail.
@@ -51,6 +59,25 @@ class Source:
             if count:
                 lines = "1 line" if count == 1 else f"{count} lines"
                 self._note(f"Warning: {lines} of {path} could not be read and were left out.")
+
+    def _read_files(self, selection: Selection, files: Sequence[Path]) -> reader.FileTrail:
+        if selection.databases:
+            raise CommandError(
+                "--file and --database exclude each other: an export is of files or of databases."
+            )
+        for path in files:
+            if not path.exists():
+                raise CommandError(f"--file {path} does not exist. Write the path of a file.")
+            if path.is_dir():
+                raise CommandError(
+                    f"--file {path} is a directory. Write the path of a file in it, and --file "
+                    "again for each further one."
+                )
+            if not os.access(path, os.R_OK):
+                raise CommandError(
+                    f"--file {path} cannot be read by this user. Permit it, or run as one who may."
+                )
+        return reader.FileTrail(files, selection.trail_filter)
 
     def _find(self, selection: Selection) -> Iterable[AuditEvent]:
         databases = selection.databases
@@ -80,12 +107,16 @@ class Source:
             )
         found = []
         for alias, path in files.items():
-            if path.exists():
+            rotated = len(reader.list_rotated(path))
+            if path.exists() or rotated:
                 found.append(path)
-                self._note(f"No database sink is configured: reading {path} (sink {alias!r}).")
+                more = f" and {rotated} rotated away from it" if rotated else ""
+                self._note(
+                    f"No database sink is configured: reading {path}{more} (sink {alias!r})."
+                )
             else:
                 self._note(f"{path} (sink {alias!r}) does not exist: nothing was written to it.")
-        return reader.FileTrail(found, trail_filter)
+        return reader.FileTrail(found, trail_filter, rotated=True)
 
 
 @contextmanager

@@ -30,14 +30,7 @@ class SinkLock:
         _locks.add(self)
 
     def __enter__(self) -> None:
-        me = threading.get_ident()
-        if self._owner == me:
-            raise RuntimeError(
-                "An event was given to a sink while the same thread was writing one to it, as "
-                "happens in signal handlers and in __del__. Record the event after these return."
-            )
-        self._lock.acquire()
-        self._owner = me
+        self.acquire()
 
     def __exit__(
         self,
@@ -45,6 +38,33 @@ class SinkLock:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.release()
+
+    def acquire(self, timeout: float = -1) -> bool:
+        """Keep the other threads out.
+
+        Args:
+            timeout: seconds to wait for the one that is in; -1 for as long as it takes.
+
+        Returns:
+            Whether it has left in time.
+
+        Raises:
+            RuntimeError: it is this thread itself.
+        """
+        me = threading.get_ident()
+        if self._owner == me:
+            raise RuntimeError(
+                "An event was given to a sink while the same thread was writing one to it, as "
+                "happens in signal handlers and in __del__. Record the event after these return."
+            )
+        if not self._lock.acquire(timeout=timeout):
+            return False
+        self._owner = me
+        return True
+
+    def release(self) -> None:
+        """Let the next thread in."""
         self._owner = None
         self._lock.release()
 

@@ -9,6 +9,8 @@ import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from django_signal_audit.sinks._disk import EXECUTABLE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+# Reading is needed to see a torn tail. O_NONBLOCK does nothing to a regular file and keeps the
+# opening of a named pipe, which is refused afterwards, from waiting for its reader.
+_OPENING: Final = _FLAGS | os.O_CREAT | os.O_NONBLOCK
 _SHORTAGES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -38,7 +43,7 @@ class PathProblem:
         return f"{self.message} {self.hint}"
 
 
-def find_problem(path: Path) -> PathProblem | None:
+def find_problem(path: Path, *, is_rotated: bool = False) -> PathProblem | None:
     """Look whether a file can be appended to, or else made, and leave nothing behind.
 
     It is tried, as permissions are not all: a file system may be read-only, or its files
@@ -46,6 +51,7 @@ def find_problem(path: Path) -> PathProblem | None:
 
     Args:
         path: an absolute path.
+        is_rotated: whether files are to be made beside it, too.
 
     Returns:
         The first problem, or ``None``.
@@ -60,7 +66,54 @@ def find_problem(path: Path) -> PathProblem | None:
             f"{path} cannot be reached: {error.strerror}.",
             "Correct the path, or the permissions of its directories.",
         )
-    return _find_kind_problem(path, mode) or _find_access_problem(path)
+    problem = _find_kind_problem(path, mode) or _find_access_problem(path)
+    if problem is None and is_rotated:
+        return _find_directory_problem(path.parent)
+    return problem
+
+
+def open_regular(path: Path, mode: int) -> int:
+    """Open a file for reading and appending, or make it.
+
+    Args:
+        path: an absolute path.
+        mode: permissions of a new file, less the umask.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        OSError: that is impossible; the text says why and what to do.
+    """
+    try:
+        descriptor = os.open(path, _OPENING, mode)
+    except OSError as error:
+        problem = find_problem(path)
+        text = str(problem or f"the file cannot be opened: {error.strerror}")
+        raise OSError(error.errno or errno.EIO, text) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, str(find_problem(path) or "the path is not a regular file."))
+    return descriptor
+
+
+def find_executable(path: Path) -> PathProblem | None:
+    """Look whether a file, if it is there, may be executed.
+
+    Args:
+        path: of a file without another problem.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    if not mode & EXECUTABLE:
+        return None
+    return PathProblem(
+        "W207",
+        f"{path} may be executed, and its lines hold what users have typed.",
+        f"Take the permission away: chmod a-x {path}",
+    )
 
 
 def file_url(url: SinkURL) -> SinkURL:

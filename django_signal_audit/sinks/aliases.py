@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.apps import AppConfig, apps
 from django.core import checks
-from django.db import connections, router
+from django.db import DatabaseError, connections, router
 
 from django_signal_audit import conf, internals, registry
 from django_signal_audit.exceptions import AuditConfigurationError
@@ -110,6 +110,32 @@ def messages(sink: TransactionalSink, database: str | None) -> list[checks.Check
                 id="django_signal_audit.E214",
             )
         )
+    return found
+
+
+def health(sink: TransactionalSink, database: str | None) -> list[str]:
+    """Whether the databases of a database sink can be reached and have the table of records.
+
+    Args:
+        sink: whose records are meant.
+        database: the alias of the trail's own database.
+
+    Returns:
+        A sentence for each problem.
+    """
+    from django_signal_audit.models import record_table_exists  # noqa: PLC0415 - needs loaded apps
+
+    found = []
+    for alias in dict.fromkeys([*_written_aliases(sink), *([database] if database else ())]):
+        try:
+            if not record_table_exists(alias):
+                found.append(
+                    f"Database {alias!r} has no table of audit records. Run manage.py migrate "
+                    f"--database {alias}."
+                )
+        except DatabaseError as error:
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            found.append(f"Database {alias!r} cannot be reached: {reason}.")
     return found
 
 

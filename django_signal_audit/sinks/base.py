@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
+
+from django.core.checks import ERROR
 
 from django_signal_audit.event import LEVELS
 from django_signal_audit.sinks._urls import options_of
@@ -23,6 +25,14 @@ if TYPE_CHECKING:
     from django_signal_audit.event import AuditEvent
     from django_signal_audit.formats import Formatter
     from django_signal_audit.sinks._urls import SinkURL
+
+Promise = Literal["transactional", "at-least-once", "at-most-once"]
+"""What a sink keeps, a kill included.
+
+- ``transactional``: the record is there exactly if the change is.
+- ``at-least-once``: every event is there, maybe twice.
+- ``at-most-once``: no event is there twice; a failure or a kill may lose some.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,12 @@ class Sink:
 
     transactional: ClassVar[bool] = False
     """True: ``emit`` runs inside the transaction, just before COMMIT. False: just after."""
+
+    promise: ClassVar[Promise] = "at-most-once"
+    """What the sink keeps of the events that it is given; what ``ON_ERROR`` adds is added to it."""
+
+    is_lasting: ClassVar[bool] = True
+    """False: what the sink has taken may be gone all the same, whatever ``ON_ERROR`` says."""
 
     default_format: ClassVar[str] = "json"
     """The format used where the settings name none."""
@@ -109,11 +125,26 @@ class Sink:
         """System check messages of this sink, such as a path that cannot be written."""
         return []
 
+    def health(self) -> list[str]:
+        """What keeps the sink from writing now, for ``manage.py audit_status``.
+
+        Unlike ``check``, it may ask a server.
+
+        Returns:
+            A sentence for each problem; as it stands, the errors of ``check``.
+        """
+        return [
+            f"{m.msg} {m.hint or ''}".removeprefix(f"Sink {self.alias!r}: ").strip()
+            for m in self.check()
+            if m.level >= ERROR
+        ]
+
 
 class TransactionalSink(Sink):
     """Base of sinks that write into the very transaction whose events they are given."""
 
     transactional = True
+    promise: ClassVar[Promise] = "transactional"
 
     def write(
         self,

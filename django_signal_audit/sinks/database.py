@@ -101,6 +101,10 @@ class DatabaseSink(TransactionalSink):
         """Whether routers and aliases let records be written, moved and read."""
         return aliases.messages(self, self.database)
 
+    def health(self) -> list[str]:
+        """What is wrong with the settings, and with the databases, which are asked."""
+        return [*super().health(), *aliases.health(self, self.database)]
+
     def write(
         self,
         connection: BaseDatabaseWrapper,

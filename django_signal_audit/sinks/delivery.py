@@ -1,28 +1,27 @@
-"""Hands events to the sinks they are routed to, and applies each sink's failure policy."""
+"""Writes events to the transactional sinks, and applies each one's failure policy."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from django.db import OperationalError, ProgrammingError
-from structlog import DropEvent
 
 from django_signal_audit import context, internals
 from django_signal_audit.exceptions import (
     AuditConfigurationError,
-    AuditProcessorError,
     AuditSinkError,
     AuditSinkOperationalError,
 )
-from django_signal_audit.processors import run
 from django_signal_audit.sinks import counters
 from django_signal_audit.sinks.base import TransactionalSink
+from django_signal_audit.sinks.counters import Outcome
+from django_signal_audit.sinks.failures import described, log_loss, short
 from django_signal_audit.sinks.migrating import table_is_missing, was_never_migrated
+from django_signal_audit.sinks.processing import processed, processed_or_lost
 from django_signal_audit.sinks.routing import Route, Routes, routes_for
-from django_signal_audit.tasks import log_failure
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -36,15 +35,20 @@ _SAVEPOINT: Final = "signal_audit_flush"
 _NOWHERE: Final = Routes((), ())
 
 
+Tally = Callable[[str, Mapping[Outcome, int]], None]
+"""Takes a sink's alias, and what is to be counted once the transaction is committed."""
+
+
 def write_transactional(
-    connection: BaseDatabaseWrapper, entries: list[Entry], *, in_transaction: bool
+    connection: BaseDatabaseWrapper, entries: list[Entry], *, tally: Tally | None
 ) -> None:
     """Write events to the transactional sinks, through the connection they belong to.
 
     Args:
         connection: with the transaction that the events share the fate of.
         entries: in order.
-        in_transaction: whether there is one; if not, each write is its own.
+        tally: called with what was written; ``None`` where there is no transaction, so that
+            each write is its own and is counted at once.
 
     Raises:
         AuditSinkError: a sink whose policy is ``raise`` failed.
@@ -52,12 +56,16 @@ def write_transactional(
     with context.suspend_audit():
         for route, events in by_route(entries, transactional=True):
             if table_is_missing(connection):
-                counters.count(route.alias, "dropped", len(events))
+                _count_dropped(route, len(events))
             elif route.on_error == "raise":
-                _write_or_raise(connection, route, events, in_transaction=in_transaction)
-            elif given := _processed_or_lost(route, events):
-                write = _write_in_savepoint if in_transaction else _write_or_log
-                write(connection, route, given)
+                _write_or_raise(connection, route, events, tally)
+            else:
+                given = processed_or_lost(route, events)
+                counters.count(route.alias, "emitted", len(events) - len(given))
+                if given and tally is not None:
+                    _write_in_savepoint(connection, route, given, tally)
+                elif given:
+                    _write_or_log(connection, route, given)
 
 
 def write_survivor(connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]) -> None:
@@ -70,32 +78,6 @@ def write_survivor(connection: BaseDatabaseWrapper, route: Route, events: list[A
         transactional(route).write(connection, events, ignore_existing=True)
 
 
-def dispatch_after_commit(batches: Iterable[list[Entry]]) -> None:
-    """Hand events to the sinks that follow COMMIT; none can stop another, or the caller.
-
-    What no sink may swallow (KeyboardInterrupt, SystemExit) is raised after the last one.
-    """
-    interruption: BaseException | None = None
-    handled = sys.exception()
-    with context.suspend_audit():
-        for batch in batches:
-            for route, events in by_route(batch, transactional=False):
-                given = events
-                try:
-                    given = _processed_or_lost(route, events)
-                    if given:
-                        route.sink.emit(given)
-                except (Exception, DropEvent) as exc:  # noqa: BLE001 - a sink may raise anything; it is logged and counted
-                    log_loss(route, given, exc, handled)
-                except BaseException as exc:  # noqa: BLE001 - raised below
-                    log_loss(route, given, exc, handled)
-                    interruption = exc
-                else:
-                    counters.count(route.alias, "written", len(given))
-    if interruption is not None:
-        raise interruption
-
-
 def by_route(entries: list[Entry], *, transactional: bool) -> list[tuple[Route, list[AuditEvent]]]:
     """The events of each sink, in order."""
     found: dict[str, tuple[Route, list[AuditEvent]]] = {}
@@ -106,47 +88,29 @@ def by_route(entries: list[Entry], *, transactional: bool) -> list[tuple[Route, 
     return list(found.values())
 
 
+def count_written(route: Route, events: int) -> None:
+    """Count events that a transactional sink has for good."""
+    counters.count_all(route.alias, {"emitted": events, "written": events})
+
+
+def count_lost(
+    route: Route, events: list[AuditEvent], error: BaseException, handled: BaseException | None
+) -> None:
+    """Count and log events that a transactional sink did not take; see ``log_loss``."""
+    counters.count(route.alias, "emitted", len(events))
+    log_loss(route, events, error, handled)
+
+
 def survivors_by_route(entries: list[Entry]) -> list[tuple[Route, list[AuditEvent]]]:
     """What each transactional sink gets of events that outlived their transaction, in order."""
     with context.suspend_audit():
-        found = [
-            (route, _processed_or_lost(route, events))
-            for route, events in by_route(entries, transactional=True)
-        ]
-    return [(route, events) for route, events in found if events]
-
-
-def _processed(route: Route, events: list[AuditEvent]) -> list[AuditEvent]:
-    """Events as the sink's own processors want them, without those that they dropped.
-
-    Raises:
-        AuditProcessorError: one of them failed.
-    """
-    if not route.processors:
-        return events
-    kept = []
-    for event in events:
-        try:
-            kept.append(run(route.processors, event))
-        except DropEvent:
-            continue
-    if len(kept) < len(events):
-        counters.count(route.alias, "dropped", len(events) - len(kept))
-    return kept
-
-
-def _processed_or_lost(route: Route, events: list[AuditEvent]) -> list[AuditEvent]:
-    """The same, for a sink whose policy is ``log``: an event that a processor failed on is lost."""
-    if not route.processors:
-        return events
-    handled = sys.exception()
-    kept = []
-    for event in events:
-        try:
-            kept += _processed(route, [event])
-        except AuditProcessorError as exc:
-            log_loss(route, [event], exc, handled)
-    return kept
+        found = []
+        for route, events in by_route(entries, transactional=True):
+            given = processed_or_lost(route, events)
+            counters.count(route.alias, "emitted", len(events) - len(given))
+            if given:
+                found.append((route, given))
+    return found
 
 
 def transactional(route: Route) -> TransactionalSink:
@@ -154,32 +118,6 @@ def transactional(route: Route) -> TransactionalSink:
     if not isinstance(route.sink, TransactionalSink):
         raise TypeError(f"audit sink {route.alias!r} is not transactional")
     return route.sink
-
-
-def log_loss(
-    route: Route,
-    events: list[AuditEvent],
-    error: BaseException,
-    handled: BaseException | None,
-) -> None:
-    """Count and log events that a sink failed to write.
-
-    Args:
-        route: to the sink.
-        events: that it was given.
-        error: what it raised.
-        handled: what the program was handling before, whose text may quote a secret.
-    """
-    counters.count(route.alias, "lost", len(events))
-    log_failure(
-        "Audit sink %r (%s) lost %s because it could not write: %s",
-        route.alias,
-        type(route.sink).__name__,
-        _described(events).rstrip(","),
-        _short(error),
-        error=error,
-        handled=handled,
-    )
 
 
 def _routes_now(entry: Entry) -> Routes:
@@ -198,20 +136,21 @@ def _write_or_raise(
     connection: BaseDatabaseWrapper,
     route: Route,
     events: list[AuditEvent],
-    *,
-    in_transaction: bool,
+    tally: Tally | None,
 ) -> None:
+    in_transaction = tally is not None
     try:
-        given = _processed(route, events)
+        given, dropped = processed(route, events)
         if given:
             transactional(route).write(connection, given)
     except Exception as exc:
         if not in_transaction and _lacks_table(exc) and _is_to_be_migrated(connection):
             _drop_before_migration(connection, route, events)
             return
+        counters.count_all(route.alias, {"emitted": len(events), "failed": len(events)})
         text = (
             f"Audit sink {route.alias!r} ({type(route.sink).__name__}) could not write "
-            f"{_described(events)} to database {connection.alias!r}: {_short(exc).rstrip('.')}."
+            f"{described(events)} to database {connection.alias!r}: {short(exc).rstrip('.')}."
         )
         if in_transaction:
             text += " The change was rolled back, because this sink's ON_ERROR is 'raise'."
@@ -222,7 +161,9 @@ def _write_or_raise(
             text += f" {_how_to_make_the_table(connection.alias)}"
         text += " To keep changes without their record, set ON_ERROR to 'log'."
         raise AuditSinkError(text) from exc
-    counters.count(route.alias, "written", len(given))
+    (tally or counters.count_all)(
+        route.alias, {"emitted": len(events), "written": len(given), "dropped": dropped}
+    )
 
 
 def _is_to_be_migrated(connection: BaseDatabaseWrapper) -> bool:
@@ -236,11 +177,11 @@ def _drop_before_migration(
     connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]
 ) -> None:
     """Nothing was changed, and raising could stop the ``migrate`` that makes the table."""
-    counters.count(route.alias, "dropped", len(events))
+    _count_dropped(route, len(events))
     logger.warning(
         "Audit sink %r dropped %s because database %r has no table of records yet. %s",
         route.alias,
-        _described(events).rstrip(","),
+        described(events).rstrip(","),
         connection.alias,
         _how_to_make_the_table(connection.alias),
     )
@@ -271,13 +212,13 @@ def _write_or_log(connection: BaseDatabaseWrapper, route: Route, events: list[Au
     try:
         transactional(route).write(connection, events)
     except Exception as exc:  # noqa: BLE001 - logged and counted, as the policy says
-        log_loss(route, events, exc, handled)
+        count_lost(route, events, exc, handled)
     else:
-        counters.count(route.alias, "written", len(events))
+        count_written(route, len(events))
 
 
 def _write_in_savepoint(
-    connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent]
+    connection: BaseDatabaseWrapper, route: Route, events: list[AuditEvent], tally: Tally
 ) -> None:
     """Write in a savepoint: on PostgreSQL a failed INSERT would poison the transaction."""
     ops = connection.ops
@@ -289,19 +230,11 @@ def _write_in_savepoint(
         except Exception as exc:  # noqa: BLE001 - logged and counted, as the policy says
             cursor.execute(ops.savepoint_rollback_sql(_SAVEPOINT))
             cursor.execute(ops.savepoint_commit_sql(_SAVEPOINT))
-            log_loss(route, events, exc, handled)
+            count_lost(route, events, exc, handled)
             return
         cursor.execute(ops.savepoint_commit_sql(_SAVEPOINT))
-    counters.count(route.alias, "written", len(events))
+    tally(route.alias, {"emitted": len(events), "written": len(events)})
 
 
-def _described(events: list[AuditEvent]) -> str:
-    first = events[0]
-    about = f" of {first.object_type} {first.object_id}" if first.object_type else ""
-    one = f"{first.event}{about} (id {first.id})"
-    return f"1 event, {one}," if len(events) == 1 else f"{len(events)} events, first {one},"
-
-
-def _short(error: BaseException) -> str:
-    """The first line: drivers add the statement and a caret, which the traceback shows too."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _count_dropped(route: Route, events: int) -> None:
+    counters.count_all(route.alias, {"emitted": events, "dropped": events})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,12 +16,15 @@ from django_signal_audit.exceptions import AuditConfigurationError, raise_found
 from django_signal_audit.formats import get_formatter
 from django_signal_audit.formats.base import get_terminal_formatter
 from django_signal_audit.processors import Processor, resolve
+from django_signal_audit.sinks import failures
 from django_signal_audit.sinks._secrets import quotable, without_secrets
 from django_signal_audit.sinks._urls import SinkURL, WrongSink
 from django_signal_audit.sinks.base import Sink, SinkConfig, TransactionalSink
 
 if TYPE_CHECKING:
     from django_signal_audit.formats import Formatter
+    from django_signal_audit.sinks.base import Promise
+    from django_signal_audit.sinks.spool import Spool
 
 P = ParamSpec("P")
 
@@ -34,7 +38,6 @@ KEYS: Final = (
     "PROCESSORS",
     "ON_ERROR",
 )
-ON_ERROR: Final = ("raise", "log")
 
 _ABSTRACT: Final = (Sink, TransactionalSink)
 _NAMED: Final = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -51,6 +54,16 @@ class Route:
     level: int
     on_error: str
     processors: tuple[Processor, ...] = ()
+    spool: Spool | None = None
+
+    @property
+    def promise(self) -> Promise:
+        """What the sink keeps under its failure policy."""
+        if self.on_error == "spool" and self.sink.is_lasting:
+            return "at-least-once"
+        if self.sink.transactional and self.on_error != "raise":
+            return "at-most-once"
+        return self.sink.promise
 
     def accepts(self, event: str, object_type: str | None, level: str) -> bool:
         """Whether an event of this name, model and level goes here."""
@@ -64,12 +77,13 @@ class Route:
         )
 
 
-def build_route(alias: str, said: Any) -> Route:
+def build_route(alias: str, said: Any, state_dir: str | os.PathLike[str] | None = None) -> Route:
     """Build one sink from its entry in ``SINKS``.
 
     Args:
         alias: the entry's key.
         said: the entry; not changed.
+        state_dir: the setting ``STATE_DIR``, for the spool of a sink that wants one.
 
     Raises:
         AuditConfigurationError: naming the alias, what is wrong, and what to write instead; it
@@ -111,7 +125,9 @@ def build_route(alias: str, said: Any) -> Route:
     read("events", _patterns, where, "EVENTS", said.get("EVENTS"))
     read("models", _patterns, where, "MODELS", said.get("MODELS"), lower=True)
     read("processors", resolve, f"{where}['PROCESSORS']", said.get("PROCESSORS", ()))
-    read("on_error", _on_error, where, said.get("ON_ERROR"), values.get("backend"))
+    read("on_error", failures.policy_of, where, said.get("ON_ERROR"), values.get("backend"))
+    if values.get("on_error") == "spool":
+        read("spool", failures.spool_of, where, alias, state_dir)
     raise_found(mistakes)
     return Route(
         alias=alias,
@@ -121,6 +137,7 @@ def build_route(alias: str, said: Any) -> Route:
         level=values["level"],
         on_error=values["on_error"],
         processors=values["processors"],
+        spool=values.get("spool"),
     )
 
 
@@ -294,23 +311,3 @@ def _level(where: str, value: Any) -> int:
             number="E027",
         )
     return LEVELS[value]
-
-
-def _on_error(where: str, value: Any, backend: type[Sink] | None) -> str:
-    transactional = backend is not None and issubclass(backend, TransactionalSink)
-    if value is None:
-        return "raise" if transactional else "log"
-    if value not in ON_ERROR:
-        raise AuditConfigurationError(
-            f"{where}['ON_ERROR'] is {value!r}, which is no policy.",
-            hint=conf.nearest(str(value), ON_ERROR),
-            number="E028",
-        )
-    if value == "raise" and backend is not None and not transactional:
-        raise AuditConfigurationError(
-            f"{where}['ON_ERROR'] cannot be 'raise': {backend.__name__} writes after COMMIT, when "
-            "nothing can be rolled back any more.",
-            hint="Use 'log', or a sink that writes inside the transaction.",
-            number="E029",
-        )
-    return str(value)

@@ -242,7 +242,13 @@ class Forwarder:
 
 def _close_quietly(connection: BaseDatabaseWrapper) -> None:
     """Let the next try connect anew: a server that was away leaves a dead connection."""
+    handled = sys.exception()
     try:
         connection.close()
-    except Error:
-        logger.debug("A connection could not be closed.", exc_info=True)
+    except Error as exc:
+        log_failure(
+            "A connection could not be closed.",
+            error=exc,
+            handled=handled,
+            level=logging.DEBUG,
+        )

@@ -49,6 +49,7 @@ class LoggerSink(Sink):
     """
 
     default_format: ClassVar[str] = "logfmt"
+    is_lasting: ClassVar[bool] = False
 
     def __init__(
         self,

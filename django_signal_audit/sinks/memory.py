@@ -27,6 +27,7 @@ class MemorySink(Sink):
     """
 
     development_only: ClassVar[bool] = True
+    is_lasting: ClassVar[bool] = False
 
     def __init__(self, config: SinkConfig, *, capacity: int | None = None) -> None:
         super().__init__(config)

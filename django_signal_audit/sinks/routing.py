@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import os
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,9 @@ from typing import Final
 from django_signal_audit import conf
 from django_signal_audit.event import LEVELS
 from django_signal_audit.exceptions import AuditConfigurationError
-from django_signal_audit.sinks.entries import KEYS, ON_ERROR, Route, build_route
+from django_signal_audit.sinks.entries import KEYS, Route, build_route
+from django_signal_audit.sinks.failures import ON_ERROR
+from django_signal_audit.tasks import log_failure
 
 __all__ = [
     "KEYS",
@@ -25,8 +28,6 @@ __all__ = [
     "close_sinks",
     "routes_for",
 ]
-
-logger = logging.getLogger("django_signal_audit")
 
 # Event names may be made up as they go; the answers for them must not pile up.
 _ANSWERS_KEPT: Final = 4096
@@ -92,11 +93,12 @@ def close_sinks() -> None:
 
 
 def _close(route: Route) -> None:
+    handled = sys.exception()
     try:
         route.sink.close()
-    except Exception:
-        # A sink that cannot be closed must not keep the others open.
-        logger.exception("Audit sink %r could not be closed.", route.alias)
+    except Exception as exc:  # noqa: BLE001 - it must not keep the others open
+        message = "Audit sink %r could not be closed."
+        log_failure(message, route.alias, error=exc, handled=handled)
 
 
 def _current_table() -> _Table:
@@ -107,7 +109,9 @@ def _current_table() -> _Table:
         return table
     with _lock:
         if _table is None or _table.config is not config:
-            routes = tuple(build_route(alias, said) for alias, said in config.SINKS.items())
+            routes = tuple(
+                build_route(alias, said, config.STATE_DIR) for alias, said in config.SINKS.items()
+            )
             close_sinks()
             _table = _Table(config, routes)
         return _table
@@ -136,3 +140,12 @@ def _require_aliases(aliases: Sequence[str], good: Sequence[str]) -> None:
                 hint=conf.nearest(alias, good) if good else "SINKS is empty.",
                 number="E016",
             )
+
+
+def _renew_lock() -> None:
+    """Start anew in a forked child: the thread that held the lock was not copied."""
+    global _lock  # noqa: PLW0603 - one lock for one process
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

@@ -83,6 +83,8 @@ SINKS = {
         "BACKEND": "django_signal_audit.sinks.FileSink",
         "OPTIONS": {"path": str(DATA_DIR / "audit.jsonl")},
         "FORMAT": "json",
+        # What cannot be written waits, and is written later in order.
+        "ON_ERROR": "spool",
     },
     # One short line a change, to read along while something happens.
     "stdout": {"BACKEND": "django_signal_audit.sinks.StdoutSink", "FORMAT": "text"},
@@ -97,7 +99,11 @@ SINKS = {
 }
 
 # Which models are audited is said where they are defined, with @audited in speedy/models.py.
-SIGNAL_AUDIT = {"SINKS": sinks_from_env(env, "AUDIT_SINKS", default=SINKS)}
+SIGNAL_AUDIT = {
+    "SINKS": sinks_from_env(env, "AUDIT_SINKS", default=SINKS),
+    # What a sink refuses waits here, and here all processes count for `manage.py audit_status`.
+    "STATE_DIR": DATA_DIR / "audit-state",
+}
 
 LOGGING = {
     "version": 1,

@@ -37,7 +37,7 @@ def test_e001_an_unknown_key():
                 "SIGNAL_AUDIT has no key 'FILE'.",
                 "Choose one of 'BLIND_WRITES', 'BUFFER_SIZE', 'MODELS', 'PLAIN_NAMES', "
                 "'PROCESSORS', 'RECORD_FIXTURES', 'RECORD_UNCHANGED', 'REPR_LIMIT', "
-                "'SENSITIVE_NAMES', 'SIGNALS', 'SINKS', 'VALUE_LIMIT'.",
+                "'SENSITIVE_NAMES', 'SIGNALS', 'SINKS', 'STATE_DIR', 'VALUE_LIMIT'.",
             ),
         ]
         assert check_models() == check_tables(databases=["default"]) == check_deployment() == []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from django_signal_audit.checks import check_deployment, check_settings, settings_are_sound
-from django_signal_audit.sinks import MemorySink, Sink
+from django_signal_audit.sinks import MemorySink, Sink, routing
 from tests.checks.helpers import DATABASE, FILE, MEMORY, STDOUT, audit, error, warning
 
 SHIPPED = (
@@ -182,8 +185,8 @@ def test_e024_a_sink_of_ones_own_that_refuses_its_options_does_not_show_its_secr
 
 
 FORMATS = (
-    "Write the dotted path of a function that returns structlog processors, or one of 'console', "
-    "'json', 'logfmt', 'text'."
+    "Write the dotted path of a function that returns structlog processors, or one of "
+    "'cloudevents', 'console', 'ecs', 'json', 'logfmt', 'ocsf', 'text'."
 )
 
 
@@ -268,7 +271,7 @@ def test_e029_raise_on_a_sink_that_writes_after_commit():
             "E029",
             "SIGNAL_AUDIT['SINKS']['a']['ON_ERROR'] cannot be 'raise': MemorySink writes after "
             "COMMIT, when nothing can be rolled back any more.",
-            "Use 'log', or a sink that writes inside the transaction.",
+            "Use 'spool' or 'log', or a sink that writes inside the transaction.",
         )
     ]
 
@@ -358,7 +361,8 @@ class Tracing(MemorySink):
 
 def test_w081_a_sink_for_development_under_deploy():
     with audit(
-        SINKS={"a": {"BACKEND": MEMORY}, "b": {"BACKEND": Tracing}, "c": {"BACKEND": STDOUT}}
+        SINKS={"a": {"BACKEND": MEMORY}, "b": {"BACKEND": Tracing}, "c": {"BACKEND": STDOUT}},
+        STATE_DIR="/",
     ):
         hint = "Use another sink in production, such as DatabaseSink or FileSink."
         assert check_deployment() == [
@@ -377,7 +381,10 @@ def test_w081_a_sink_for_development_under_deploy():
 
 
 def test_w082_a_format_for_people_under_deploy():
-    with audit(SINKS={"a": {"BACKEND": STDOUT, "FORMAT": "console"}, "b": {"BACKEND": STDOUT}}):
+    with audit(
+        SINKS={"a": {"BACKEND": STDOUT, "FORMAT": "console"}, "b": {"BACKEND": STDOUT}},
+        STATE_DIR="/",
+    ):
         assert check_deployment() == [
             warning(
                 "W082",
@@ -387,3 +394,117 @@ def test_w082_a_format_for_people_under_deploy():
             )
         ]
         assert check_settings() == []
+
+
+def test_w083_losses_that_only_each_process_counts(tmp_path):
+    file = {"BACKEND": FILE, "OPTIONS": {"path": str(tmp_path / "audit.jsonl")}}
+    with audit(SINKS={"db": {"BACKEND": DATABASE}, "file": file}):
+        assert check_deployment() == [
+            warning(
+                "W083",
+                "Audit sink 'file' may lose events, and each process counts its losses for itself "
+                "alone.",
+                "Set SIGNAL_AUDIT['STATE_DIR'], a directory of this machine, so that manage.py "
+                "audit_status sees what all processes count.",
+            )
+        ]
+    with audit(SINKS={"db": {"BACKEND": DATABASE}}):
+        assert check_deployment() == []
+    with audit(SINKS={"file": file}, STATE_DIR=tmp_path):
+        assert check_deployment() == []
+
+
+# Spools and STATE_DIR
+
+
+def test_e029_a_spool_for_a_sink_that_writes_inside_of_the_transaction(tmp_path):
+    with audit(SINKS={"a": {"BACKEND": DATABASE, "ON_ERROR": "spool"}}, STATE_DIR=tmp_path):
+        assert check_settings() == [
+            error(
+                "E029",
+                "SIGNAL_AUDIT['SINKS']['a']['ON_ERROR'] cannot be 'spool': DatabaseSink writes "
+                "inside the transaction, and what waits in a spool has left it.",
+                "Use 'raise', which rolls the change back, or 'log'.",
+            )
+        ]
+
+
+def test_e036_a_spool_without_a_place():
+    with audit(SINKS={"a": {"BACKEND": MEMORY, "ON_ERROR": "spool"}}):
+        assert check_settings() == [
+            error(
+                "E036",
+                "SIGNAL_AUDIT['SINKS']['a']['ON_ERROR'] is 'spool', but there is no directory for "
+                "the spool.",
+                "Write SIGNAL_AUDIT['STATE_DIR'], a directory of this machine that is still there "
+                "after a restart, such as BASE_DIR / 'audit-state'.",
+            )
+        ]
+
+
+def test_e037_a_state_dir_that_cannot_be_used(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for path, problem, hint in (
+        (tmp_path / "file", f"{tmp_path / 'file'} is no directory.", "Name a directory."),
+        (
+            tmp_path / "none" / "state",
+            f"The directory {tmp_path / 'none'} does not exist.",
+            "Create it, or correct the path.",
+        ),
+        (
+            "/proc",
+            "No file can be made in /proc by this process: No such file or directory.",
+            "Permit its user to write to the directory, or name another one.",
+        ),
+    ):
+        with audit(STATE_DIR=path):
+            assert check_settings() == [
+                error("E037", f"SIGNAL_AUDIT['STATE_DIR']: {problem}", hint)
+            ]
+
+    def unreachable(self, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    with audit(STATE_DIR="/closed/state"), monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", unreachable)
+        assert check_settings() == [
+            error(
+                "E037",
+                "SIGNAL_AUDIT['STATE_DIR']: /closed/state cannot be reached: Permission denied.",
+                "Correct the path, or its rights.",
+            )
+        ]
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "a.counters").touch()
+    (tmp_path / "foreign" / "another").touch()
+    with audit(STATE_DIR=tmp_path / "foreign"), monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: False)
+        assert check_settings() == [
+            error(
+                "E037",
+                f"SIGNAL_AUDIT['STATE_DIR']: {tmp_path / 'foreign' / 'a.counters'} cannot be "
+                "written by this process.",
+                "Let all processes of the project run as one user, or share a group that may "
+                "write.",
+            )
+        ]
+    with audit(STATE_DIR=str(tmp_path / "state")):
+        assert check_settings() == []
+    assert not (tmp_path / "state").exists(), "looking makes nothing"
+
+
+def test_a_sink_says_what_it_keeps_under_its_policy(tmp_path):
+    entries = {
+        "a": {"BACKEND": DATABASE},
+        "b": {"BACKEND": DATABASE, "ON_ERROR": "log"},
+        "c": {"BACKEND": MEMORY},
+        "d": {"BACKEND": STDOUT, "ON_ERROR": "spool"},
+    }
+    with audit(SINKS=entries, STATE_DIR=tmp_path):
+        found = {route.alias: route.promise for route in routing.all_routes()}
+    assert found == {
+        "a": "transactional",
+        "b": "at-most-once",
+        "c": "at-most-once",
+        "d": "at-least-once",
+    }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import io
 import json
 import os
 import signal
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -17,7 +19,8 @@ from django.test import override_settings
 from django_signal_audit import exports, reader
 from django_signal_audit.event import Actor
 from django_signal_audit.management.commands import audit_export
-from tests.factories import make_event
+from django_signal_audit.sinks import FileSink
+from tests.factories import make_config, make_event
 from tests.management.exporting import (
     Terminal,
     error,
@@ -290,6 +293,209 @@ def test_damaged_lines_are_warned_of(tmp_path, count, said):
 
     assert out.encode() == lines(events)
     assert f"Warning: {said} of {path} could not be read and were left out.\n" in err
+
+
+def test_files_that_the_sink_has_rotated_away_are_read_too(tmp_path):
+    events = [make_event(timestamp=NOON + n * HOUR) for n in range(3)]
+    path = tmp_path / "audit.jsonl"
+    sink = FileSink(make_config(), path=path, rotate_bytes=1, compress="gzip")
+    for event in events:
+        sink.emit([event])
+    sink.close()
+
+    with file_sinks(audit=path):
+        out, err = export()
+
+    assert out.encode() == lines(events)
+    assert err == (
+        f"No database sink is configured: reading {path} and 2 rotated away from it (sink "
+        "'audit').\nExported 3 events.\n"
+    )
+
+
+def test_rotated_files_are_read_also_where_the_current_one_is_missing(tmp_path):
+    events = [make_event()]
+    path = tmp_path / "audit.jsonl"
+    write_lines(tmp_path / "audit.jsonl.20260101T000000.000000Z", events)
+
+    with file_sinks(audit=path):
+        assert export()[0].encode() == lines(events)
+
+
+# Named files
+
+
+def test_named_files_are_read_instead_of_the_databases_and_the_sinks(events, tmp_path):
+    old = [make_event() for _ in range(3)]
+    first = write_lines(tmp_path / "audit.jsonl.2.gz", old[:1])
+    first.write_bytes(gzip.compress(first.read_bytes()))
+    second = write_lines(tmp_path / "audit.jsonl.1", old[1:2])
+    third = write_lines(tmp_path / "audit.jsonl", old[2:])
+    write_lines(tmp_path / "audit.jsonl.20260101T000000.000000Z", [make_event()])
+
+    with file_sinks(audit=write_lines(tmp_path / "other.jsonl", [make_event()])):
+        out, err = export(file=[str(first), str(second), third])
+
+    assert out.encode() == lines(old)
+    assert err == "Exported 3 events.\n"
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_named_file_is_read_with_the_filters(events, tmp_path, kind):
+    wanted = make_event(event="test.wanted")
+    path = write_lines(tmp_path / "audit.jsonl", [make_event(), wanted])
+
+    assert export(file=kind(path), event="*.wanted")[0].encode() == lines([wanted])
+
+
+def test_damage_in_a_named_file_is_warned_of(tmp_path):
+    path = tmp_path / "audit.jsonl.gz"
+    path.write_bytes(gzip.compress(lines([make_event()]) * 2)[:-4])
+
+    out, err = export(file=path)
+
+    assert len(out.splitlines()) == 1
+    assert f"Warning: 1 line of {path} could not be read" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing", "--file {path} does not exist. Write the path of a file."),
+        (
+            "",
+            (
+                "--file {path} is a directory. Write the path of a file in it, and --file again "
+                "for each further one."
+            ),
+        ),
+    ],
+)
+def test_a_named_file_that_is_none_is_refused(tmp_path, name, message):
+    good = write_lines(tmp_path / "audit.jsonl", [make_event()])
+    path = tmp_path / name
+
+    assert error(file=[str(good), str(path)]) == message.format(path=path)
+
+
+def test_a_named_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    path = write_lines(tmp_path / "audit.jsonl", [make_event()])
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read any
+
+    assert error(file=path) == (
+        f"--file {path} cannot be read by this user. Permit it, or run as one who may."
+    )
+
+
+# An output that is a part of the trail
+
+
+def refused(output, **options):
+    said = error(output=str(output), overwrite=True, **options)
+    assert said.startswith(f"{output} may not be the output: ")
+    return said
+
+
+def other_names(path):
+    """A path, and whatever else leads to the file that it names."""
+    folder = path.parent / "elsewhere"
+    folder.mkdir()
+    link, hard, around = folder / "link", folder / "hard", folder / "around"
+    link.symlink_to(path)
+    hard.hardlink_to(path)
+    around.symlink_to(path.parent)
+    return [path, link, hard, around / path.name, folder / ".." / path.name]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_file_that_is_read_is_no_output(tmp_path, number):
+    path = write_lines(tmp_path / "audit.jsonl", [make_event()])
+    before = path.read_bytes()
+    output = other_names(path)[number]
+
+    said = refused(output, file=str(path))
+
+    assert said == (
+        f"{output} may not be the output: {path} is a part of the trail, and its events would be "
+        "lost. Choose another path."
+    )
+    assert path.read_bytes() == before
+
+
+def test_what_is_written_on_the_way_to_an_output_is_no_file_that_is_read(tmp_path):
+    path = write_lines(tmp_path / "audit.jsonl.part", [make_event()])
+
+    refused(tmp_path / "audit.jsonl", file=str(path))
+
+    assert path.read_bytes()
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_the_file_of_a_sink_is_no_output_whatever_is_read(events, tmp_path, number, form):
+    path = write_lines(tmp_path / "audit.jsonl", [make_event()])
+    sinks = {
+        "a": {
+            "BACKEND": "django_signal_audit.sinks.FileSink",
+            "FORMAT": form,
+            "OPTIONS": {"path": path},
+        },
+        "d": {"BACKEND": "django_signal_audit.sinks.DatabaseSink"},
+    }
+    with override_settings(SIGNAL_AUDIT={"SINKS": sinks}):
+        refused(other_names(path)[number])
+        refused(path, file=str(write_lines(tmp_path / "other.jsonl", events)))
+
+
+def test_the_file_of_a_sink_is_no_output_before_it_is_there_either(events, tmp_path):
+    with file_sinks(a=tmp_path / "audit.jsonl", b=tmp_path / "missing" / "audit.jsonl"):
+        refused(tmp_path / "audit.jsonl", database=["default"])
+        refused(tmp_path / "missing" / "audit.jsonl", database=["default"])
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_rotated_file_is_no_output(events, tmp_path, suffix):
+    path = write_lines(tmp_path / "audit.jsonl", [make_event()])
+    rotated = tmp_path / f"audit.jsonl.20260101T000000.000000Z{suffix}"
+    rotated.write_bytes(path.read_bytes())
+    with file_sinks(a=path):
+        refused(rotated, database=["default"])
+
+
+def test_no_file_of_the_state_directory_is_an_output(events, tmp_path):
+    folder = tmp_path / "state"
+    with override_settings(SIGNAL_AUDIT={"STATE_DIR": folder}):
+        export(output=str(tmp_path / "first"))  # before there is one
+        folder.mkdir()
+        spool = write_lines(folder / "a.spool.jsonl", [make_event()])
+        (tmp_path / "hard").hardlink_to(spool)
+
+        refused(spool)
+        refused(tmp_path / "hard")
+        assert refused(folder / "new.jsonl").endswith(
+            f"{folder} is the STATE_DIR, where spools are kept. Choose a path in another directory."
+        )
+        export(output=str(tmp_path / "out.jsonl"))
+
+
+def test_where_the_sinks_are_unknown_nothing_is_replaced(tmp_path):
+    path = write_lines(tmp_path / "audit.jsonl", [make_event()])
+    with override_settings(SIGNAL_AUDIT={"SINKS": {"a": {"BACKEND": "no.such.Sink"}}}):
+        said = error(output=str(tmp_path / "out"), file=str(path))
+
+    assert said.startswith(f"Whether {tmp_path / 'out'} is a part of the trail is unknown: ")
+
+
+def test_an_empty_name_of_a_file_is_refused():
+    assert error(file=[""]) == "--file is empty. Write the path of a file."
+
+
+def test_files_and_databases_exclude_each_other(tmp_path):
+    path = write_lines(tmp_path / "audit.jsonl", [make_event()])
+
+    assert error(file=path, database="default") == (
+        "--file and --database exclude each other: an export is of files or of databases."
+    )
 
 
 def test_a_trail_of_damage_only_is_an_error_and_warned_of(tmp_path):

@@ -13,6 +13,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 def set_up(**settings):
     """Start Django on ``SCRIPT_DATABASE`` (JSON); a new SQLite file gets its tables."""
+    start(**settings)
+    make_tables()
+
+
+def start(**settings):
+    """Start Django on ``SCRIPT_DATABASE`` (JSON), whose tables are there or made elsewhere."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     import django  # noqa: PLC0415 - reads the environment
     from django.conf import settings as django_settings  # noqa: PLC0415
@@ -23,6 +29,9 @@ def set_up(**settings):
         setattr(django_settings, name, value)
     django.setup()
 
+
+def make_tables():
+    """Give a new SQLite file its tables; a server's database has them."""
     from django.db import connection, connections  # noqa: PLC0415 - needs settings
 
     if connection.vendor == "sqlite":

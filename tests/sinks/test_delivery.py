@@ -128,9 +128,9 @@ def test_what_they_drop_goes_to_the_other_sinks_and_is_counted():
 
     assert names(AuditRecord.objects.order_by("id")) == ["a", "c"]
     assert counters.snapshot() == {
-        "db": {"dropped": 2, "written": 2},
-        "dropping": {"dropped": 2, "written": 2},
-        "plain": {"written": 4},
+        "db": {"emitted": 4, "dropped": 2, "written": 2},
+        "dropping": {"emitted": 4, "dropped": 2, "written": 2},
+        "plain": {"emitted": 4, "written": 4},
     }
 
 
@@ -165,9 +165,9 @@ def test_a_failure_loses_one_event_where_the_policy_says_so(write, caplog):
 
     assert AuditRecord.objects.count() == 2
     assert counters.snapshot() == {
-        "db": {"lost": 2, "written": 2},
-        "failing": {"lost": 2, "written": 2},
-        "plain": {"written": 4},
+        "db": {"emitted": 4, "failed": 2, "lost": 2, "written": 2},
+        "failing": {"emitted": 4, "failed": 2, "lost": 2, "written": 2},
+        "plain": {"emitted": 4, "written": 4},
     }
     assert "Audit sink 'failing' (MemorySink) lost 1 event" in caplog.text
     assert "The processor tests.sinks.test_delivery.fail_on_b raised LookupError" in caplog.text
@@ -199,7 +199,7 @@ def test_after_a_rollback_a_failure_is_logged(caplog):
         event_signal.send("b")
         raise ZeroDivisionError
 
-    assert counters.snapshot() == {"db": {"lost": 1}}
+    assert counters.snapshot() == {"db": {"emitted": 1, "failed": 1, "lost": 1}}
     assert "fail_on_b raised LookupError" in caplog.text
 
 
@@ -227,7 +227,10 @@ def test_an_interruption_stops_no_other_sink_and_is_raised():
         assert names(got("plain")) == ["a"]
 
     assert Author.objects.exists()
-    assert counters.snapshot() == {"bad": {"lost": 1}, "plain": {"written": 1}}
+    assert counters.snapshot() == {
+        "bad": {"emitted": 1, "failed": 1, "lost": 1},
+        "plain": {"emitted": 1, "written": 1},
+    }
 
 
 @pytest.mark.django_db(transaction=True)
@@ -236,7 +239,10 @@ def test_a_drop_that_leaves_a_sink_is_a_loss_and_no_interruption():
         create("a")
         assert names(got("plain")) == ["a"]
 
-    assert counters.snapshot() == {"raising": {"lost": 1}, "plain": {"written": 1}}
+    assert counters.snapshot() == {
+        "raising": {"emitted": 1, "failed": 1, "lost": 1},
+        "plain": {"emitted": 1, "written": 1},
+    }
 
 
 @pytest.mark.django_db(transaction=True)
@@ -255,3 +261,65 @@ def test_what_they_write_themselves_is_not_recorded():
 def test_only_a_transactional_sink_is_written_inside_of_a_transaction():
     with sinks(plain={}), pytest.raises(TypeError, match="audit sink 'plain' is not transactional"):
         transactional(routing.all_routes()[0])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_rolled_back_does_not_count_as_written():
+    with sinks(db={"BACKEND": DatabaseSink}):
+        with pytest.raises(ZeroDivisionError), transaction.atomic():  # noqa: PT012
+            create("a")
+            assert AuditRecord.objects.count() == 1, "it was INSERTed"
+            raise ZeroDivisionError
+        assert counters.snapshot() == {}
+        with transaction.atomic():
+            create("b")
+            with pytest.raises(ZeroDivisionError), transaction.atomic():  # noqa: PT012
+                create("c")
+                assert AuditRecord.objects.count() == 2
+                raise ZeroDivisionError
+            create("d")
+            assert AuditRecord.objects.count() == 2
+            assert counters.snapshot() == {}
+
+    assert counters.snapshot() == {"db": {"emitted": 2, "written": 2}}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_written_early_counts_once():
+    with override_settings(
+        SIGNAL_AUDIT={"BUFFER_SIZE": 2, "SINKS": {"db": {"BACKEND": DatabaseSink}}}
+    ):
+        create(*"abcdefg")
+        with transaction.atomic():
+            create(*"hi")  # all of it is forgotten in memory by the time of COMMIT
+
+    assert AuditRecord.objects.count() == 9
+    assert counters.snapshot() == {"db": {"emitted": 9, "written": 9}}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_refused_counts_as_failed_and_not_as_lost():
+    with (
+        sinks(db={"BACKEND": DatabaseSink, "PROCESSORS": [fail_on_b]}),
+        pytest.raises(AuditSinkError),
+    ):
+        create("a", "b")
+
+    assert counters.snapshot() == {"db": {"emitted": 2, "failed": 2}}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_loss_names_the_first_and_the_last_event(caplog):
+    class Full(Sink):
+        def emit(self, events):
+            raise OSError("no room")
+
+    with sinks(full={"BACKEND": Full}, plain={}):
+        create("a", "b", "c")
+        first, _, last = got("plain")
+
+    assert (
+        f"Audit sink 'full' (Full) lost 3 events, first model.create of testapp.author "
+        f"{first.object_id} (id {first.id}), last model.create of testapp.author "
+        f"{last.object_id} (id {last.id}) because it could not write: no room"
+    ) in caplog.text

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 import stat
@@ -21,6 +22,7 @@ import structlog
 from django.core import checks
 
 from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.sinks import file
 from django_signal_audit.sinks.base import SinkConfig
 from django_signal_audit.sinks.file import FileSink
 from tests.factories import make_config, make_event
@@ -30,14 +32,15 @@ from tests.sinks.contract import SinkContract
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_writers(command, path):
+def run_writers(command, path, *arguments, programs="file_writers"):
+    module = f"tests.sinks.{programs}"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.sinks.file_writers", command, str(path)],
+        [sys.executable, "-W", "ignore", "-m", module, command, str(path), *map(str, arguments)],
         cwd=ROOT,
         env=os.environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -150,7 +153,9 @@ class TestManyWriters:
         short, again, full = report["errors"]
         assert short[2] == again[2] < full[2] < file_writers.SIZE_LIMIT
         assert [short[0], full[0]] == [errno.ENOSPC, errno.EFBIG]
-        assert f"Sink 'audit': only {file_writers.SIZE_LIMIT - short[2]} of " in short[1]
+        assert (
+            f"bytes could not be written: only {file_writers.SIZE_LIMIT - short[2]} of " in short[1]
+        )
         assert "bytes could not be written: File too large" in full[1]
         assert str(path) in short[1] and str(path) in full[1]
 
@@ -260,7 +265,7 @@ def test_the_file_of_the_path_is_written(path, tmp_path, how):
         assert messages_in(old) == ["one"]
 
 
-def test_copytruncate_is_survived(path):
+def test_a_file_that_another_program_cuts_is_written_from_its_beginning(path):
     sink = FileSink(make_config(), path=path)
     sink.emit([make_event(message="one")])
     os.truncate(path, 0)
@@ -272,7 +277,7 @@ def test_copytruncate_is_survived(path):
 
 def test_a_path_that_changes_for_ever_is_an_error(path, monkeypatch):
     sink = FileSink(make_config(), path=path)
-    monkeypatch.setattr(sink, "_is_current", lambda descriptor: False)
+    monkeypatch.setattr(file, "named_status", lambda path, descriptor: None)
 
     with pytest.raises(OSError, match="named another file each of 1000 times") as caught:
         sink.emit([make_event()])
@@ -286,7 +291,7 @@ def test_a_short_write_is_taken_back_and_raised(path, monkeypatch):
     original = os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda descriptor, data: original(descriptor, data[:100]))
-        with pytest.raises(OSError, match=r"Sink 'audit': only 100 of \d+ bytes") as caught:
+        with pytest.raises(OSError, match=r"Sink 'audit': .* only 100 of \d+ bytes") as caught:
             sink.emit([make_event(message="two"), make_event(message="three")])
     sink.emit([make_event(message="four")])
     sink.close()
@@ -350,7 +355,7 @@ def test_a_file_that_cannot_be_cut_says_so(path, monkeypatch):
     sink.emit([make_event(message="next")])
     sink.close()
 
-    assert "could not be cut back to 0 bytes" in caught.value.__notes__[0]
+    assert "could not be cut off again" in caught.value.__cause__.__notes__[0]
     assert orjson.loads(path.read_bytes().splitlines()[1])["message"] == "next"
 
 
@@ -388,6 +393,121 @@ def test_waits_for_another_process_that_holds_the_lock(path):
     assert messages_in(path) == ["one", "two"]
 
 
+class TestLocked:
+    """Whoever may read the file can lock it."""
+
+    @pytest.fixture
+    def pauses(self, monkeypatch):
+        """The pauses that were made for the lock, which take no time here."""
+        made = []
+        monkeypatch.setattr(time, "sleep", made.append)
+        return made
+
+    @pytest.fixture
+    def other(self, path):
+        """The file, locked as by another process."""
+        with path.open("ab") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            yield other
+
+    def test_an_emit_gives_up_and_names_the_file_and_what_to_do(self, path, other):
+        sink = FileSink(make_config(), path=path, timeout=0.05)
+        begun = time.monotonic()
+        with pytest.raises(TimeoutError) as caught:
+            sink.emit([make_event()])
+
+        assert time.monotonic() - begun >= 0.05
+        assert caught.value.errno == errno.ETIMEDOUT
+        assert caught.value.filename == str(path)
+        assert str(caught.value) == (
+            "[Errno 110] Sink 'audit': the file could not be locked within 0.05 seconds: another "
+            "process holds its lock, maybe one that is stopped. lslocks lists it.: "
+            f"{str(path)!r}"
+        )
+        assert path.read_bytes() == b""
+        sink.close()
+
+    def test_a_stopped_writer_does_not_stop_the_others(self, path):
+        program = (
+            "import fcntl, os, signal, sys\n"
+            "file = open(sys.argv[1], 'ab')\n"
+            "fcntl.flock(file, fcntl.LOCK_EX)\n"
+            "os.kill(os.getpid(), signal.SIGSTOP)\n"
+        )
+        sink = FileSink(make_config(), path=path, timeout=0.05)
+        with subprocess.Popen([sys.executable, "-c", program, path]) as stopped:
+            try:
+                os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
+                with pytest.raises(TimeoutError, match="'audit'"):
+                    sink.emit([make_event(message="one")])
+            finally:
+                stopped.kill()
+        sink.emit([make_event(message="two")])
+        sink.close()
+
+        assert messages_in(path) == ["two"]
+
+    def test_the_next_ones_do_not_wait_until_the_lock_was_free_once(self, path, other, pauses):
+        sink = FileSink(make_config(), path=path, timeout=0.01)
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                sink.emit([make_event()])
+            assert pauses
+            del pauses[:]
+            for _ in range(2):
+                with pytest.raises(TimeoutError):
+                    sink.emit([make_event()])
+            assert pauses == []
+            fcntl.flock(other, fcntl.LOCK_UN)
+            sink.emit([make_event(message="free")])
+            fcntl.flock(other, fcntl.LOCK_EX)
+        sink.close()
+
+        assert messages_in(path) == ["free", "free"]
+
+    def test_the_pauses_grow_to_two_milliseconds(self, path, other, pauses):
+        sink = FileSink(make_config(), path=path, timeout=0.05)
+        with pytest.raises(TimeoutError):
+            sink.emit([make_event()])
+
+        assert pauses[:4] == [0.00005, 0.0001, 0.0002, 0.0004]
+        assert max(pauses) == 0.002
+
+    def test_a_locked_file_may_be_renamed_to_be_rid_of_it(self, path, other):
+        sink = FileSink(make_config(), path=path, timeout=0.01)
+        with pytest.raises(TimeoutError):
+            sink.emit([make_event(message="one")])
+        path.rename(f"{path}.locked")
+        sink.emit([make_event(message="two")])
+        sink.close()
+
+        assert messages_in(path) == ["two"]
+
+    def test_a_thread_that_takes_too_long_is_not_waited_for(self, path, monkeypatch):
+        sink = FileSink(make_config(), path=path, timeout=0.05)
+        begun, go_on = threading.Event(), threading.Event()
+        original = os.write
+
+        def write(descriptor, data):
+            begun.set()
+            assert go_on.wait(30)
+            return original(descriptor, data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", write)
+            writer = threading.Thread(target=sink.emit, args=([make_event(message="one")],))
+            writer.start()
+            assert begun.wait(30)
+            with pytest.raises(TimeoutError, match="other threads of this process were writing"):
+                sink.emit([make_event(message="two")])
+            go_on.set()
+            writer.join()
+        sink.emit([make_event(message="three")])
+        sink.close()
+
+        assert messages_in(path) == ["one", "three"]
+
+
 class TestFsync:
     def test_never(self, path, synced):
         sink = FileSink(make_config(), path=path)
@@ -419,6 +539,25 @@ class TestFsync:
             with pytest.raises(OSError, match="Input/output"):
                 sink.emit([make_event()])
         sink.close()
+
+    def test_a_new_file_whose_name_cannot_be_forced_to_disk_is_closed(self, path, monkeypatch):
+        sink = FileSink(make_config(), path=path, fsync="commit")
+        original = os.fsync
+
+        def fail(descriptor):
+            if Path(f"/proc/self/fd/{descriptor}").is_dir():
+                raise OSError(errno.EIO, "Input/output error")
+            original(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail)
+            with pytest.raises(OSError, match="Input/output"):
+                sink.emit([make_event(message="one")])
+        assert sink._descriptor is None
+        sink.emit([make_event(message="two")])
+        sink.close()
+
+        assert messages_in(path) == ["two"]
 
     def test_interval_by_the_clock_and_on_flush_and_close(self, path, synced, monkeypatch):
         now = 1000.0
@@ -638,6 +777,22 @@ def test_a_file_that_cannot_be_opened_is_named(path, monkeypatch):
         ({"fsync": True}, "fsync is True. Write 'never'"),
         ({"fsync_interval": 0}, "fsync_interval is 0. Write a number of seconds"),
         ({"fsync_interval": "1"}, "fsync_interval is '1'. Write a number of seconds"),
+        ({"fsync_interval": math.inf}, "fsync_interval is inf. Write a number of seconds"),
+        ({"fsync_interval": math.nan}, "fsync_interval is nan. Write a number of seconds"),
+        ({"fsync_interval": True}, "fsync_interval is True. Write a number of seconds"),
+        ({"timeout": 0}, "timeout is 0. Write a number of seconds above 0, at most 86400."),
+        ({"timeout": -1}, "timeout is -1. Write a number of seconds"),
+        ({"timeout": 86_401}, "timeout is 86401. Write a number of seconds"),
+        ({"timeout": math.inf}, "timeout is inf. Write a number of seconds"),
+        ({"timeout": math.nan}, "timeout is nan. Write a number of seconds"),
+        ({"timeout": True}, "timeout is True. Write a number of seconds"),
+        ({"timeout": "5"}, "timeout is '5'. Write a number of seconds"),
+        ({"timeout": None}, "timeout is None. Write a number of seconds"),
+        ({"mode": 0}, "mode is 0. The sink reads and writes its file: write 0o600."),
+        ({"mode": 0o200}, "mode is 128. The sink reads and writes its file: write 0o600."),
+        ({"mode": 0o444}, "mode is 292. The sink reads and writes its file: write 0o644."),
+        ({"mode": 0o111}, "mode is 73. Nobody runs a trail: write 0o600, so"),
+        ({"mode": True}, "mode is True. Write a number of permissions such as 0o640."),
         ({"mode": "0640"}, "mode is '0640'. Write a number of permissions such as 0o640."),
         ({"mode": 0o7777}, "mode is 4095. Write"),
         ({"path": ""}, "path is ''. Write the path of a file"),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 
-from django_signal_audit.management import export_format, selection
-from django_signal_audit.management.output import whole_file
+from django_signal_audit.management import arguments, export_format, selection
+from django_signal_audit.management.output import refuse_trail, whole_file
 from django_signal_audit.management.progress import Progress
 from django_signal_audit.management.sources import Source
 
@@ -38,6 +38,13 @@ class Command(BaseCommand):
         )
         export_format.add_arguments(parser)
         selection.add_arguments(parser)
+        parser.add_argument(
+            "--file",
+            action="append",
+            metavar="PATH",
+            help="Read this file of JSON lines instead, also one that ends in .gz or .zst; may be "
+            "repeated.",
+        )
         parser.add_argument("--overwrite", action="store_true", help="Replace an existing file.")
         parser.add_argument(
             "--allow-empty", action="store_true", help="Succeed also if no event matches."
@@ -59,7 +66,10 @@ class Command(BaseCommand):
         if not output:
             raise CommandError(f"--output is empty. Write the path of a file, or {STDOUT}.")
         exporter = export_format.choose_exporter(options, output)
-        source = Source(wanted, self._note)
+        files = _files(options["file"])
+        if output != STDOUT:
+            refuse_trail(Path(output), files)
+        source = Source(wanted, self._note, files)
         progress = Progress(self.stderr, shown=self._is_progress_shown(output, options))
         try:
             with self._open(output, overwrite=options["overwrite"]) as write:
@@ -127,6 +137,13 @@ def to_rows(exporter: BaseExporter, event: AuditEvent) -> bytes:
         return exporter.rows(event)
     except (LookupError, TypeError, ValueError) as error:
         raise CommandError(f"Event {event.id} cannot be exported: {error!r}.") from error
+
+
+def _files(said: Any) -> list[Path]:
+    files = [said] if isinstance(said, Path) else arguments.as_list(said)
+    if "" in files:
+        raise CommandError("--file is empty. Write the path of a file.")
+    return [Path(file) for file in files]
 
 
 def _plain(text: str) -> str:
