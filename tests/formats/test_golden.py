@@ -18,7 +18,7 @@ FORMATS = ["cloudevents", "ecs", "json", "logfmt", "ocsf"]
 
 
 def golden(name):
-    return HERE / "golden" / f"{name}.log"
+    return HERE / "golden" / f"{name}.txt"
 
 
 def lines(name):
