@@ -467,3 +467,17 @@ def test_what_is_to_be_counted_is_kept_together_unless_a_savepoint_parts_it(buff
         ("db", {"written": 1000}),
         ("other", {"written": 1}),
     ]
+
+
+def test_two_sinks_are_counted_for_one_flush(buffer, table):
+    add(buffer, "a")
+
+    def write(entries):
+        buffer.tally("db", {"emitted": 1, "written": 1})
+        buffer.tally("second", {"emitted": 1, "dropped": 1})
+
+    buffer.flush(write)
+    assert [(alias, dict(numbers)) for alias, numbers in buffer.tallied] == [
+        ("db", {"emitted": 1, "written": 1}),
+        ("second", {"emitted": 1, "dropped": 1}),
+    ]

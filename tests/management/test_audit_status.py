@@ -113,6 +113,22 @@ def test_events_that_wait_are_something_wrong(state):
     )
 
 
+def test_a_line_that_is_no_event_is_something_wrong_by_itself(state):
+    spool = Spool(state, "bad")
+    spool.append([make_event()])
+
+    def tear(events):
+        with spool.path.open("ab") as file:
+            file.write(b"torn\n")
+
+    spool.drain(tear, seconds=0)
+    with configured(state, bad={"BACKEND": MemorySink}):
+        shown, problem = trouble()
+
+    assert shown.splitlines()[1].split()[-1] == "0"
+    assert problem == f"bad: 1 lines in its spool are no events: {spool.path}."
+
+
 def test_a_spool_whose_sink_is_gone_is_not_forgotten(state):
     Spool(state, "gone").append([make_event()])
     with configured(state, memory={"BACKEND": MemorySink}):

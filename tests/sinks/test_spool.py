@@ -195,6 +195,17 @@ def test_a_line_that_a_killed_process_left_torn_is_put_aside(spool):
     assert spool.skipped_path.read_bytes() == b'{"id": "torn\n'
 
 
+def test_an_empty_line_is_no_damage(spool):
+    """Such as ends a torn line that was put aside before the next event came."""
+    spool.append([make_event()])
+    with spool.path.open("ab") as file:
+        file.write(b"\n")
+    spool.append([make_event()])
+
+    assert spool.waiting().damaged == 0
+    assert spool.drain(lambda events: None) == Drained(delivered=2)
+
+
 def test_a_torn_line_at_the_very_end_is_put_aside(spool):
     spool.append([make_event()])
     with spool.path.open("ab") as file:
