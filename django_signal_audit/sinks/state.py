@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 
 from django_signal_audit import conf
 from django_signal_audit.exceptions import AuditConfigurationError
+from django_signal_audit.sinks._disk import sync_directory
 
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 SPOOL: Final = ".spool.jsonl"
@@ -129,7 +130,7 @@ def open_file(path: Path, *, append: bool = False) -> int:
     except FileExistsError:  # another process was quicker
         return os.open(path, flags)
     _give(descriptor, path.parent)
-    _sync(path.parent)
+    sync_directory(path.parent)
     return descriptor
 
 
@@ -141,15 +142,6 @@ def _make_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _give(descriptor, path.parent)
-    finally:
-        os.close(descriptor)
-
-
-def _sync(directory: Path) -> None:
-    """Force a new file's name to disk: a file without its name is lost in a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
